@@ -1,0 +1,179 @@
+"""Find a domain, import it, and say what is missing where it is not one."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.util
+import inspect
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from metaharness.domain import MEASURES, Domain
+from metaharness.errors import DomainError, MetaharnessError, UsageError
+
+
+def load_domain(reference: str, options: Mapping[str, str] | None = None) -> Domain:
+    """Load a domain by path (a folder or its `domain.py`), `module:attribute`, or the name of a shipped example.
+
+    Args:
+        reference: Where it is. A path wins over a shipped name.
+        options: Arguments of the domain's factory, as strings.
+
+    Raises:
+        UsageError: Nothing is there, or the factory does not take an option.
+        DomainError: It is there but is not a domain; the message says what is missing and where.
+    """
+    path = Path(reference).expanduser()
+    if path.exists():
+        file = path / "domain.py" if path.is_dir() else path
+        return _from_file(file, options or {})
+    if ":" in reference:
+        return _from_module(reference, options or {})
+    for folder in _shipped_folders():
+        if (folder / reference / "domain.py").is_file():
+            return _from_file(folder / reference / "domain.py", options or {})
+    shipped = ", ".join(shipped_domains()) or "none"
+    raise UsageError(
+        f"no domain {reference!r}: it is neither a path nor a shipped example",
+        hint=f"give a folder that holds domain.py, module:attribute, or one of the shipped examples: {shipped}",
+    )
+
+
+def shipped_domains() -> list[str]:
+    """The names of the examples that come with the package."""
+    return sorted({entry.parent.name for folder in _shipped_folders() for entry in folder.glob("*/domain.py")})
+
+
+def _shipped_folders() -> list[Path]:
+    package = Path(__file__).resolve().parent
+    candidates = [package / "reference_examples", package.parent / "reference_examples"]
+    return [folder for folder in candidates if folder.is_dir()]
+
+
+def _from_file(file: Path, options: Mapping[str, str]) -> Domain:
+    file = file.resolve()
+    if not file.is_file():
+        raise DomainError(
+            f"{file.parent} holds no domain.py",
+            hint="a domain folder has domain.py with `def domain(...) -> Domain`, evaluator.py and baselines/",
+        )
+    module = _import_file(file)
+    factory = getattr(module, "domain", None)
+    if factory is None:
+        raise DomainError(
+            f"{file} defines no `domain`",
+            hint="add `def domain(): return MyDomain()`, where MyDomain subclasses metaharness.domain.Domain",
+        )
+    return _build(factory, options, root=file.parent, where=str(file))
+
+
+def _import_file(file: Path) -> ModuleType:
+    """Import `domain.py` under a name of its own, with its folder importable while it loads."""
+    name = "metaharness_domain_" + hashlib.sha256(str(file).encode()).hexdigest()[:12]
+    spec = importlib.util.spec_from_file_location(name, file)
+    if spec is None or spec.loader is None:
+        raise DomainError(f"{file} is not a Python file")
+    module = importlib.util.module_from_spec(spec)
+    siblings = {path.stem for path in file.parent.glob("*.py")}
+    shadowed = {stem: sys.modules.pop(stem) for stem in siblings if stem in sys.modules}
+    sys.modules[name] = module
+    sys.path.insert(0, str(file.parent))
+    try:
+        spec.loader.exec_module(module)
+    except MetaharnessError:
+        raise
+    except Exception as error:
+        raise DomainError(
+            f"importing {file} failed: {type(error).__name__}: {error}", hint="run the file with python to see where"
+        ) from error
+    finally:
+        sys.path.remove(str(file.parent))
+        for stem in siblings:
+            sys.modules.pop(stem, None)
+        sys.modules.update(shadowed)
+    return module
+
+
+def _from_module(reference: str, options: Mapping[str, str]) -> Domain:
+    module_name, _, attribute = reference.partition(":")
+    try:
+        module = importlib.import_module(module_name)
+    except ImportError as error:
+        raise UsageError(
+            f"cannot import {module_name!r}: {error}", hint="give module:attribute of an installed module, or a path"
+        ) from error
+    factory = getattr(module, attribute, None)
+    if factory is None:
+        raise DomainError(f"module {module_name} has no attribute {attribute!r}")
+    file = Path(module.__file__ or ".").resolve()
+    return _build(factory, options, root=file.parent, where=reference)
+
+
+def _build(factory: Any, options: Mapping[str, str], *, root: Path, where: str) -> Domain:
+    if isinstance(factory, Domain):
+        if options:
+            raise UsageError(f"{where} takes no options, but got: {', '.join(options)}")
+        domain = factory
+    else:
+        _check_options(factory, options, where)
+        domain = factory(**options)
+    if not isinstance(domain, Domain):
+        raise DomainError(
+            f"`domain` in {where} gives a {type(domain).__name__}, not a Domain",
+            hint="return an instance of a subclass of metaharness.domain.Domain",
+        )
+    if domain.root == Path():
+        domain.root = root
+    problems = _problems(domain)
+    if problems:
+        raise DomainError(
+            f"the domain in {where} is incomplete:\n" + "\n".join(f"  - {problem}" for problem in problems),
+            hint="a valid domain sets name, objectives and evaluator, and implements cases(split)",
+        )
+    return domain
+
+
+def _check_options(factory: Any, options: Mapping[str, str], where: str) -> None:
+    if not callable(factory):
+        raise DomainError(f"`domain` in {where} is a {type(factory).__name__}; it must be a function or a Domain")
+    parameters = inspect.signature(factory).parameters
+    if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values()):
+        return
+    unknown = [name for name in options if name not in parameters]
+    if unknown:
+        valid = ", ".join(parameters) or "none"
+        raise UsageError(
+            f"the domain in {where} takes no option {', '.join(map(repr, unknown))}", hint=f"valid options: {valid}"
+        )
+    needed = [
+        name
+        for name, parameter in parameters.items()
+        if parameter.default is inspect.Parameter.empty and name not in options
+    ]
+    if needed:
+        raise UsageError(
+            f"the domain in {where} needs the option {', '.join(map(repr, needed))}",
+            hint="pass it as --domain-option NAME=VALUE (data, text_field and label_field have flags of their own)",
+        )
+
+
+def _problems(domain: Domain) -> list[str]:
+    problems = []
+    if not domain.name:
+        problems.append("`name` is empty: one word that names the domain")
+    if not domain.objectives:
+        problems.append('`objectives` is empty: for example (Objective("accuracy", range=(0, 1)),)')
+    problems += [
+        f"objective {objective.name!r} has neither `range` nor `worst`, so a failed case has no value"
+        for objective in domain.objectives
+        if objective.record().worst is None and objective.name not in MEASURES
+    ]
+    if not callable(getattr(getattr(domain, "evaluator", None), "grade", None)):
+        problems.append("`evaluator` has no method grade(context)")
+    if type(domain).cases is Domain.cases:
+        problems.append("`cases(split)` is not implemented: it yields Case(id=..., input=..., expected=...)")
+    return problems

@@ -1,0 +1,372 @@
+"""What is on disk and what travels between the layers. Frozen; times are UTC in ISO 8601; money is US dollars.
+
+Pydantic models cross a boundary (disk, wire); frozen dataclasses stay inside the process.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from metaharness.messages import ModelSpec, Record
+
+SCHEMA_VERSION = 1
+"""The version of the run directory. A run with a higher one is refused, not guessed at."""
+
+Status = Literal["ok", "harness_error", "timeout", "refused", "skipped", "infrastructure", "budget", "evaluator_error"]
+SCORED_AS_WORST: frozenset[str] = frozenset({"harness_error", "timeout", "refused", "skipped"})
+"""The candidate's own failures: each counts as the objective's worst value."""
+MISSING: frozenset[str] = frozenset({"infrastructure", "budget", "evaluator_error"})
+"""Not the candidate's doing: missing data, asked again by `resume`."""
+
+Direction = Literal["max", "min"]
+Stage = Literal["size", "syntax", "import", "interface", "learn", "smoke"]
+Verdict = Literal["better", "worse", "indecisive", "baseline", "rejected"]
+Role = Literal["target", "proposer", "judge"]
+
+LEARN = "<learn>"
+"""The case id under which the calls of `learn` are attributed."""
+
+
+def now() -> str:
+    """The current time as it is written to disk."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+def _finite(value: float) -> float:
+    if not math.isfinite(value):
+        raise ValueError("must be a finite number")
+    return value
+
+
+Finite = Annotated[float, AfterValidator(_finite)]
+
+
+# --- calls --------------------------------------------------------------------------------------------------------
+
+
+class Attribution(Record):
+    """Whose call it is. Every call carries one."""
+
+    role: Role = "target"
+    iteration: int | None = None
+    """None outside a run."""
+    case_id: str | None = None
+    """`<learn>` for a call made by `learn`; None for a call that belongs to no case."""
+    trial: int = 0
+
+
+class CallError(Record):
+    """How a call ended without an answer."""
+
+    kind: Literal["refused", "infrastructure", "budget", "configuration", "limit"]
+    message: str
+    status_code: int | None = None
+
+
+class Call(Record):
+    """One call through a door: request and response as sent."""
+
+    door: str = "model"
+    ordinal: int = 0
+    """The how-manyth identical request within its case and trial, from 0."""
+    request: dict[str, Any]
+    response: dict[str, Any] | None = None
+    """None when the call failed; then `error` says how."""
+    error: CallError | None = None
+    model: str
+    """`provider:name` as configured."""
+    input_tokens: int = 0
+    output_tokens: int = 0
+    usd: float | None = 0.0
+    """None: the price of this model is unknown."""
+    latency_ms: float = 0.0
+    cached: bool = False
+    """True when another case, iteration or run had paid for this answer."""
+
+
+class JournalEntry(Record):
+    """A completed call, written before its answer reaches the worker."""
+
+    key: str
+    """Hash of provider, base URL, model, request, trial and ordinal."""
+    time: str
+    attribution: Attribution
+    call: Call
+
+
+# --- cases and scores -------------------------------------------------------------------------------------------
+
+
+class GradeRecord(Record):
+    """What an evaluator said of one output."""
+
+    evaluator_hash: str
+    value: Finite
+    metrics: dict[str, Finite] = {}
+    notes: str = ""
+
+
+class CaseTrace(Record):
+    """The raw record of one case in one trial: a line of `eval_trace.jsonl`.
+
+    `output` and `grades` are apart, so that a stored output can be graded anew.
+    """
+
+    case_id: str
+    trial: int
+    status: Status
+    input: Any = None
+    output: Any = None
+    """None when the harness gave no answer."""
+    expected: Any = None
+    grades: list[GradeRecord] = []
+    """Empty unless the status is `ok`."""
+    error: str | None = None
+    """The candidate's own traceback, or why the case is missing."""
+    duration_ms: float = 0.0
+    stdout_tail: str = ""
+    """The last 4,000 characters the harness printed during this case."""
+    calls: list[Call] = []
+
+
+class ObjectiveRecord(Record):
+    """What is optimised. The first objective of a domain is its primary one."""
+
+    name: str
+    direction: Direction
+    unit: str = ""
+    range: tuple[float, float] | None = None
+    """The values it can take; None when unbounded."""
+    worst: float | None = None
+    """What a failed case scores; None takes the bad end of `range`, or what was measured."""
+
+
+class Estimate(Record):
+    """The mean of an objective over the cases, with its 95% interval.
+
+    `low` and `high` are None when there are too few cases for an interval. `method` is `wilson` or `t`.
+    """
+
+    mean: float
+    low: float | None = None
+    high: float | None = None
+    method: str = ""
+    cases: int
+    """How many cases (or groups) stand behind the mean."""
+
+
+class Spent(Record):
+    """A reading of the run's ledger at one moment."""
+
+    candidates: int = 0
+    case_evaluations: int = 0
+    calls: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    usd: float = 0.0
+    """Known costs only."""
+    unpriced_calls: int = 0
+    """Calls of models whose price is unknown: `usd` is too low by what these cost."""
+    seconds: float = 0.0
+    """Time during which the run was recorded, over all its sessions."""
+
+
+class Score(Record):
+    """The aggregate of one evaluation: `score.json`, written last."""
+
+    schema_version: int = SCHEMA_VERSION
+    iteration: int | None
+    """None for an evaluation outside a run."""
+    split: str
+    sandbox: str
+    model: str
+    planned: int
+    """Pairs of case and trial that were to be evaluated."""
+    ended: int
+    """Pairs with a status that is not missing."""
+    missing: int
+    statuses: dict[str, int]
+    objectives: dict[str, Estimate]
+    """Over the pairs that ended; a missing pair is in no mean."""
+    bounds: tuple[float, float] | None = None
+    """The primary objective's mean with every missing pair at its worst and at its best; None when unbounded."""
+    learn_chars: float = 0.0
+    """Characters of all messages sent by `learn`, the mean over trials."""
+    order_dependent: bool = False
+    """True: the smoke cases were answered otherwise in the other order; so it was evaluated serially."""
+    trials: int = 1
+    revision: int = 1
+    """Counts how often this file was written: 2 after missing pairs were filled by `resume`."""
+    trace_sha256: str = ""
+    trace_bytes: int = 0
+    spent: Spent = Spent()
+    started: str = ""
+    finished: str = ""
+
+    @property
+    def complete(self) -> bool:
+        """Whether every planned pair has ended: only then can it be incumbent or on the frontier."""
+        return self.planned > 0 and self.ended == self.planned
+
+
+class Rejection(Record):
+    """`rejected.json`: the ladder stopped a candidate before it cost anything more."""
+
+    stage: Stage
+    message: str
+    traceback: str | None = None
+    """The candidate's own traceback; None where the stage runs no code of it."""
+    time: str = ""
+
+
+# --- proposals, configuration -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """What a proposer hands in. `files` maps relative POSIX paths to text; the entry is `harness.py`."""
+
+    files: Mapping[str, str]
+    reasoning: str = ""
+    hypothesis: str = ""
+    """One sentence that the evaluation can prove wrong."""
+    parents: tuple[int, ...] = ()
+    """Iterations it was made from; empty: the incumbent of its round."""
+    axis: str = ""
+    components: tuple[str, ...] = ()
+    predicted_effect: str = ""
+    name: str = ""
+    base: str | None = None
+    """Reserved for candidates that are edits of a tree: the commit the files apply to."""
+
+
+class ProposalRecord(Record):
+    """`proposal.json`: a proposal without its files, which lie beside it. Written last, so it makes the candidate."""
+
+    schema_version: int = SCHEMA_VERSION
+    iteration: int
+    round: int
+    """0 for baselines."""
+    slot: int
+    """The place within the round, from 0."""
+    name: str = ""
+    layout: Literal["file", "folder"]
+    candidate_hash: str
+    """SHA-256 over the sorted paths and contents of the candidate's files."""
+    hypothesis: str = ""
+    parents: list[int] = []
+    axis: str = ""
+    components: list[str] = []
+    predicted_effect: str = ""
+    submitted: str = ""
+
+
+class Budget(Record):
+    """Upper bounds of a run; None means no bound."""
+
+    candidates: int | None = Field(default=None, ge=0)
+    """Candidates beyond the baselines; rejected ones count."""
+    case_evaluations: int | None = Field(default=None, ge=0)
+    """Pairs of case and trial, smoke cases and baselines included."""
+    calls: int | None = Field(default=None, ge=0)
+    tokens: int | None = Field(default=None, ge=0)
+    """Input plus output."""
+    usd: float | None = Field(default=None, ge=0)
+
+
+class Limits(Record):
+    """What one evaluation may use."""
+
+    case_seconds: float = Field(default=60.0, gt=0)
+    """The harness's own time per case; waiting for a model does not count."""
+    learn_seconds: float = Field(default=300.0, gt=0)
+    call_seconds: float = Field(default=120.0, gt=0)
+    """The deadline of one model call; beyond it the call is an infrastructure failure."""
+    calls_per_case: int = Field(default=1000, ge=1)
+    memory_mb: int = Field(default=2048, ge=64)
+    """Address space of a worker."""
+
+
+class RunConfig(BaseModel):
+    """Everything a person chooses about a run. One value, passed down whole."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    domain: str
+    """A path, `module:attribute`, or a shipped name."""
+    domain_options: dict[str, str] = {}
+    """Passed to the domain's factory, such as `data`."""
+    models: dict[Role, ModelSpec]
+    proposer: str = "scripted"
+    iterations: int = Field(default=10, ge=0)
+    """Candidates to propose, baselines not counted."""
+    candidates_per_round: int = Field(default=1, ge=1)
+    patience: int | None = Field(default=None, ge=1)
+    """Stop after this many rounds without a new incumbent; None never stops for it."""
+    max_failed_rounds: int = Field(default=3, ge=1)
+    """Stop after this many rounds in a row in which the proposer handed in nothing."""
+    concurrency: int = Field(default=8, ge=1, le=1024)
+    """Model calls in the air at once, over the whole run."""
+    trials: int = Field(default=1, ge=1)
+    limit: int | None = Field(default=None, ge=1)
+    """Only the first so many cases of the search split in the run's order; None takes all."""
+    seed: int = 0
+    sandbox: str = "process"
+    budget: Budget = Budget()
+    prices: dict[str, tuple[float, float]] = {}
+    """Dollars per million input and output tokens by `provider:name`, where the price table lacks the model."""
+
+
+class RunRecord(Record):
+    """`config.json`: the configuration and what it was resolved to."""
+
+    schema_version: int = SCHEMA_VERSION
+    run_id: str
+    created: str
+    config: RunConfig
+    domain_name: str
+    domain_hash: str
+    """SHA-256 over the domain's own files, without its data."""
+    split_hashes: dict[str, str]
+    """SHA-256 over the cases of each split that a search may see."""
+    evaluator_hash: str
+    objectives: list[ObjectiveRecord]
+    forked_from: str | None = None
+    provenance: dict[str, str] = {}
+    """Versions of the package, of Python and of the platform."""
+
+
+class Event(Record):
+    """One fact: a line of `events.jsonl`."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    number: int
+    time: str
+    kind: str
+    actor: str
+
+
+@dataclass(frozen=True)
+class EvaluationPlan:
+    """Pure data: what to evaluate. It can be sent to another machine."""
+
+    candidate_path: str
+    """The folder or file of the candidate; read-only to the worker."""
+    candidate_hash: str
+    pairs: tuple[tuple[str, int], ...]
+    """(case id, trial) in the run's order."""
+    split: str
+    models: Mapping[str, ModelSpec]
+    limits: Limits
+    seed: int
+    iteration: int | None = None
+    concurrency: int = 8
+    serial: bool = False
+    """One worker, one thread, in order: for online domains and order-dependent harnesses."""
