@@ -1,0 +1,131 @@
+"""The frames between the engine and a worker, and what a sandbox has to provide.
+
+Everything a worker sends is untrusted: length, syntax, types and scope are checked here or by the caller.
+A sandbox is chosen by the person who starts the run; this module does not judge how strong one is.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn, Protocol
+
+from anyio.abc import ByteStream
+
+MAX_ANSWER = 1 << 20
+"""Bytes of JSON an answer may have."""
+MAX_PROMPT = 8 << 20
+"""Bytes of JSON a model request may have."""
+MAX_FRAME = MAX_PROMPT + (1 << 16)
+"""The longest frame a worker may send."""
+HEADER = 4
+
+
+class ProtocolError(Exception):
+    """A worker sent something that is not a frame."""
+
+
+class SandboxProcess(Protocol):
+    """A running worker, before it knows its candidate."""
+
+    stream: ByteStream
+    """The framed pipe."""
+    output: ByteStream | None
+    """What the process prints on its own stdout and stderr; None when it is not captured."""
+
+    async def end(self) -> int | None:
+        """Kill the process and everything it started, and wait. Returns its exit status, negative for a signal."""
+        ...
+
+
+class Sandbox(Protocol):
+    """A way to start a worker."""
+
+    name: str
+    """As recorded in every score."""
+
+    async def start(self, python: str | None, candidate: Path) -> SandboxProcess:
+        """Start a worker.
+
+        Args:
+            python: The interpreter to use; None for the engine's own, without its installed packages.
+            candidate: The folder or file of the candidate, which is to be readable inside.
+
+        Raises:
+            SandboxError: It could not be started.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class CandidateFiles:
+    """Where a candidate lies and how it is imported."""
+
+    folder: Path
+    entry: str
+    importable: bool
+    """Whether further modules of the folder may be imported: true for the folder layout."""
+
+    @classmethod
+    def at(cls, path: Path) -> CandidateFiles:
+        """A harness file, or a folder that holds `harness.py`."""
+        if path.is_dir():
+            return cls(path.resolve(), "harness.py", importable=True)
+        return cls(path.resolve().parent, path.name, importable=False)
+
+
+def encode(frame: dict[str, Any]) -> bytes:
+    """One frame to send to a worker."""
+    body = json.dumps(frame, allow_nan=False).encode("ascii")
+    return len(body).to_bytes(HEADER, "big") + body
+
+
+class FrameReader:
+    """Cuts a byte stream into frames."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+
+    def feed(self, data: bytes) -> Iterator[dict[str, Any]]:
+        """The frames that are complete now.
+
+        Raises:
+            ProtocolError: A frame is too long, is not a JSON object, or holds NaN or an infinity.
+        """
+        self._buffer += data
+        while len(self._buffer) >= HEADER:
+            size = int.from_bytes(self._buffer[:HEADER], "big")
+            if size > MAX_FRAME:
+                raise ProtocolError(f"a frame of {size:,} bytes; at most {MAX_FRAME:,} are allowed")
+            if len(self._buffer) < HEADER + size:
+                return
+            body = bytes(self._buffer[HEADER : HEADER + size])
+            del self._buffer[: HEADER + size]
+            yield _decode(body)
+
+
+def _decode(body: bytes) -> dict[str, Any]:
+    try:
+        frame = json.loads(body, parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
+        raise ProtocolError(f"a frame that is not JSON: {error}") from error
+    if not isinstance(frame, dict) or not isinstance(frame.get("kind"), str):
+        raise ProtocolError("a frame without a kind")
+    return without_surrogates(frame) if b"\\ud" in body.lower() else frame
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
+
+
+def without_surrogates(value: Any) -> Any:
+    """The same value with every lone surrogate replaced by U+FFFD, so that it can be written as UTF-8."""
+    if isinstance(value, str):
+        return value.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    if isinstance(value, list):
+        return [without_surrogates(item) for item in value]
+    if isinstance(value, dict):
+        return {without_surrogates(key): without_surrogates(item) for key, item in value.items()}
+    return value
