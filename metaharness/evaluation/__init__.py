@@ -1,0 +1,1 @@
+"""The ladder, fan-out, trials, clocks and traces of one evaluation."""

@@ -1,0 +1,131 @@
+"""From what a harness answered to a trace with a status and a grade."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from functools import partial
+from typing import Any
+
+import anyio.to_thread
+
+from metaharness.domain import Case, Domain, Grade, GradeContext, GradeResult, evaluator_hash
+from metaharness.errors import ConfigurationError, ModelFailure
+from metaharness.evaluation.scope import Ended
+from metaharness.evaluation.session import Doors
+from metaharness.messages import Completion, Message, ModelRequest
+from metaharness.records import Attribution, Call, CaseTrace, EvaluationPlan, GradeRecord, Status
+
+
+class GatewayJudge:
+    """The judge of one case: a model for grading, called through the gateway and traced with the case."""
+
+    def __init__(self, doors: Doors, attribution: Attribution, deadline: float) -> None:
+        self._doors = doors
+        self._attribution = attribution
+        self._deadline = deadline
+        self.calls: list[Call] = []
+
+    async def complete(self, prompt: str, **options: Any) -> Completion:
+        """Ask the judge; see `domain.Judge`."""
+        request = ModelRequest(messages=[Message(role="user", content=prompt)], **options)
+        ordinal = sum(1 for call in self.calls if call.request == request.model_dump(exclude_none=True, mode="json"))
+        call = await self._doors.model.complete(
+            request, attribution=self._attribution, ordinal=ordinal, deadline=self._deadline
+        )
+        self.calls.append(call.model_copy(update={"door": "judge"}))
+        if call.error is not None or call.response is None:
+            kind = call.error.kind if call.error is not None else "infrastructure"
+            raise ModelFailure(
+                "infrastructure" if kind == "limit" else kind,
+                f"the judge gave no answer: {call.error.message if call.error is not None else 'empty response'}",
+            )
+        return Completion.model_validate(call.response)
+
+
+class Grader:
+    """Applies a domain's evaluator."""
+
+    def __init__(self, domain: Domain, plan: EvaluationPlan, doors: Doors) -> None:
+        self._evaluator = domain.evaluator
+        self._hash = evaluator_hash(domain)
+        self._async = inspect.iscoroutinefunction(domain.evaluator.grade)
+        self._plan = plan
+        self._doors = doors
+
+    async def trace(self, case: Case, trial: int, ended: Ended) -> CaseTrace:
+        """The line of this case: its status, and its grade where it was answered."""
+        status, error = _status(ended)
+        grades: list[GradeRecord] = []
+        calls = ended.calls
+        if status == "ok":
+            judge = self._judge(case, trial)
+            try:
+                grades = [await self._grade(case, trial, ended, judge)]
+            except ConfigurationError:
+                raise
+            except ModelFailure as failure:
+                status = "budget" if failure.kind == "budget" else "evaluator_error"
+                error = failure.message
+            except Exception as failure:  # noqa: BLE001 - a domain's own code: its failure is data
+                status, error = "evaluator_error", f"{type(failure).__name__}: {failure}"
+            calls = [*calls, *(judge.calls if judge is not None else [])]
+        return CaseTrace(
+            case_id=case.id,
+            trial=trial,
+            status=status,
+            input=case.input,
+            output=ended.output,
+            expected=case.expected,
+            group=case.group,
+            grades=grades,
+            error=error,
+            duration_ms=ended.duration_ms,
+            stdout_tail=ended.stdout_tail,
+            calls=calls,
+        )
+
+    def _judge(self, case: Case, trial: int) -> GatewayJudge | None:
+        if "judge" not in self._plan.models:
+            return None
+        attribution = Attribution(role="judge", iteration=self._plan.iteration, case_id=case.id, trial=trial)
+        return GatewayJudge(self._doors, attribution, self._plan.limits.call_seconds)
+
+    async def _grade(self, case: Case, trial: int, ended: Ended, judge: GatewayJudge | None) -> GradeRecord:
+        context = GradeContext(case=case, output=ended.output, calls=ended.calls, trial=trial, files=None, judge=judge)
+        if self._async:
+            result: Any = self._evaluator.grade(context)
+        else:
+            result = await anyio.to_thread.run_sync(partial(self._evaluator.grade, context))
+        if inspect.isawaitable(result):
+            result = await result
+        return grade_record(result, self._hash)
+
+
+def grade_record(result: GradeResult, evaluator: str) -> GradeRecord:
+    """What `grade` returned, as it is written.
+
+    Raises:
+        TypeError: It is not a bool, a number or a Grade.
+        ValueError: A value is NaN or infinite.
+    """
+    grade = result if isinstance(result, Grade) else Grade(value=result)
+    values = {"value": grade.value, **grade.metrics}
+    for name, value in values.items():
+        if not isinstance(value, (bool, int, float)):
+            raise TypeError(f"grade() gave {name} = {value!r}; it must be a bool, a number or a Grade")
+        if not math.isfinite(value):
+            raise ValueError(f"grade() gave {name} = {value}; it must be finite")
+    metrics = {name: float(value) for name, value in grade.metrics.items()}
+    return GradeRecord(evaluator_hash=evaluator, value=float(grade.value), metrics=metrics, notes=grade.notes)
+
+
+def _status(ended: Ended) -> tuple[Status, str | None]:
+    if ended.fault is not None:
+        failed = next(call.error for call in ended.calls if call.error is not None and call.error.kind == ended.fault)
+        return ("budget" if ended.fault == "budget" else "infrastructure"), failed.message
+    if ended.error is None:
+        return "ok", None
+    if ended.timed_out:
+        return "timeout", ended.error
+    return ("refused" if ended.refused else "harness_error"), ended.error

@@ -1,0 +1,187 @@
+"""Evaluates a plan: W workers of T threads over one queue, suspects asked again alone.
+
+When a worker hangs, dies or breaks the protocol, the cases open in it are suspects: each is asked again alone in
+a fresh worker, where its completed calls are answered from the journal, and only a case that fails alone is
+charged. After three workers lost that way nothing is shared any more: every case that is left is asked alone, in
+the plan's order, so that the numbers do not depend on which cases happened to be open together. Three timeouts alone
+end the evaluation; what is left is `skipped`, which counts as failed.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Protocol
+
+import anyio
+from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
+
+from metaharness.evaluation.ladder import Smoke, climb
+from metaharness.evaluation.scope import Ended
+from metaharness.evaluation.session import Doors, Session, WorkerLostError
+from metaharness.evaluation.workbench import Material, Workbench
+from metaharness.records import CaseTrace, EvaluationPlan, Status
+
+LOST_WORKERS = 3
+"""So many shared workers may be lost before the rest is asked alone."""
+TIMEOUTS_ALONE = 3
+"""So many cases may time out alone before the evaluation ends."""
+
+Traces = AbstractAsyncContextManager[MemoryObjectReceiveStream[CaseTrace]]
+
+
+class CaseRunner(Protocol):
+    """Evaluates plans. It writes nothing: it yields traces to the process that owns the run."""
+
+    sandbox_name: str
+    """As recorded in the scores."""
+
+    async def smoke(self, plan: EvaluationPlan, doors: Doors) -> Smoke:
+        """Load the candidate and ask the plan's cases in both orders: the part of the ladder that runs code."""
+        ...
+
+    def run(self, plan: EvaluationPlan, doors: Doors) -> Traces:
+        """Evaluate the plan's pairs. Traces come in the order in which the cases end.
+
+        Pairs that were not reached (a stop, a lost connection to a cluster) yield nothing: they stay planned.
+        """
+        ...
+
+
+class SandboxRunner:
+    """Evaluates on this machine, in workers of one sandbox."""
+
+    def __init__(self, material: Material) -> None:
+        self.sandbox_name = material.sandbox.name
+        self._material = material
+
+    async def smoke(self, plan: EvaluationPlan, doors: Doors) -> Smoke:
+        """See `CaseRunner.smoke`."""
+        return await climb(Workbench(self._material, plan, doors))
+
+    @asynccontextmanager
+    async def run(self, plan: EvaluationPlan, doors: Doors) -> AsyncIterator[MemoryObjectReceiveStream[CaseTrace]]:
+        """See `CaseRunner.run`."""
+        send, receive = anyio.create_memory_object_stream[CaseTrace](64)
+        bench = Workbench(self._material, plan, doors)
+        async with receive, anyio.create_task_group() as group:
+            group.start_soon(_all_trials, bench, send)
+            yield receive
+            group.cancel_scope.cancel()
+        bench.raise_fatal()
+
+
+async def _all_trials(bench: Workbench, out: MemoryObjectSendStream[CaseTrace]) -> None:
+    """Every trial by itself: fresh workers, `learn`, the trial's number in the seed."""
+    async with out:
+        for trial in sorted({trial for _, trial in bench.plan.pairs}):
+            pairs = [case_id for case_id, of in bench.plan.pairs if of == trial]
+            if not bench.stopped:
+                await _Trial(bench, trial, pairs, out).run()
+
+
+class _Trial:
+    """The pairs of one trial."""
+
+    def __init__(
+        self, bench: Workbench, trial: int, case_ids: list[str], out: MemoryObjectSendStream[CaseTrace]
+    ) -> None:
+        self.bench = bench
+        self.trial = trial
+        self.queue = deque(case_ids)
+        self.suspects: deque[str] = deque()
+        self.out = out
+        self.order = {case_id: place for place, case_id in enumerate(case_ids)}
+        self.lost = 0
+        self.timeouts = 0
+        self.learned = False
+
+    async def run(self) -> None:
+        """Lanes first, then the suspects one by one, then what could not be asked."""
+        workers, threads = _shape(self.bench.plan, len(self.queue))
+        async with anyio.create_task_group() as group:
+            for _ in range(workers):
+                group.start_soon(self._lane, threads)
+        self.suspects = deque(sorted([*self.suspects, *self.queue], key=self.order.__getitem__))
+        self.queue.clear()
+        while self.suspects and not self.bench.stopped and self.timeouts < TIMEOUTS_ALONE:
+            await self._alone()
+        if self.timeouts >= TIMEOUTS_ALONE:
+            await self._give_up(
+                "skipped", f"{self.timeouts} cases hung, each alone; the rest was not asked"
+            )
+
+    @property
+    def _over(self) -> bool:
+        """Whether the lanes end."""
+        return self.lost >= LOST_WORKERS or self.bench.stopped
+
+    async def _lane(self, threads: int) -> None:
+        """One worker after another, until the queue is empty."""
+        while self.queue and not self._over:
+            async with self.bench.open_worker() as session:
+                if not await self._prepare(session):
+                    return
+                async with anyio.create_task_group() as group:
+                    for _ in range(min(threads, len(self.queue))):
+                        group.start_soon(self._ask_from_queue, session)
+                self.lost += session.lost is not None and session.fatal is None
+
+    async def _prepare(self, session: Session) -> bool:
+        """Whether the worker can be asked. Where the candidate itself fails here, every pair has failed."""
+        rejection = await self.bench.load(session)
+        if rejection is not None:
+            await self._give_up("harness_error", rejection.traceback or rejection.message)
+            return False
+        learned = await self.bench.learn(session, self.trial)
+        if self.bench.fatal is not None:
+            return False
+        trace = self.bench.learn_trace(self.trial, learned)
+        if not self.learned:
+            self.learned = True
+            await self.out.send(trace)
+        if trace.status != "ok":
+            await self._give_up(trace.status, trace.error or "a model call of learn failed")
+        return trace.status == "ok"
+
+    async def _ask_from_queue(self, session: Session) -> None:
+        while self.queue and session.lost is None and not self._over:
+            case_id = self.queue.popleft()
+            try:
+                ended = await self.bench.ask(session, case_id, self.trial)
+            except WorkerLostError:
+                self.suspects.append(case_id)
+                return
+            await self.out.send(await self.bench.trace(case_id, self.trial, ended))
+            if self.bench.material.domain.online:
+                await self.bench.learn_from(session, case_id, self.trial)
+
+    async def _alone(self) -> None:
+        """Ask the first suspect in a worker of its own."""
+        async with self.bench.open_worker() as session:
+            if not await self._prepare(session):
+                return
+            case_id = self.suspects.popleft()
+            try:
+                ended = await self.bench.ask(session, case_id, self.trial)
+            except WorkerLostError as lost:
+                ended = Ended(error=lost.reason, timed_out=lost.timed_out)
+                self.timeouts += lost.timed_out
+            if self.bench.fatal is None:
+                await self.out.send(await self.bench.trace(case_id, self.trial, ended))
+
+    async def _give_up(self, status: Status, reason: str) -> None:
+        """Give every pair that has not been asked the same end."""
+        for waiting in (self.queue, self.suspects):
+            while waiting:
+                await self.out.send(self.bench.unasked(waiting.popleft(), self.trial, status, reason))
+
+
+def _shape(plan: EvaluationPlan, pairs: int) -> tuple[int, int]:
+    """How many workers, and how many threads in each: as many workers as cores, the concurrency shared out."""
+    if plan.serial or pairs == 0:
+        return min(pairs, 1), 1
+    workers = max(1, min(os.cpu_count() or 1, plan.concurrency, pairs))
+    return workers, -(-plan.concurrency // workers)

@@ -1,0 +1,120 @@
+"""What one evaluation works with: workers to open, cases to ask, an evaluator to apply."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Any
+
+from metaharness.domain import Case, Domain
+from metaharness.errors import MetaharnessError
+from metaharness.evaluation.grading import Grader
+from metaharness.evaluation.scope import Ended
+from metaharness.evaluation.session import Doors, Session, WorkerLostError, open_session
+from metaharness.records import LEARN, CaseTrace, EvaluationPlan, Rejection, Status
+from metaharness.sandbox.protocol import Sandbox
+
+
+@dataclass(frozen=True)
+class Material:
+    """What stays the same over all evaluations of a run."""
+
+    domain: Domain
+    sandbox: Sandbox
+    cases: Mapping[str, Case]
+    examples: Callable[[], list[dict[str, Any]]]
+    """The training cases as a worker gets them: input and expected answer, no ids."""
+    stop: Callable[[], bool] = lambda: False
+    """True once no further case is to be started."""
+
+
+class Workbench:
+    """One plan being evaluated."""
+
+    def __init__(self, material: Material, plan: EvaluationPlan, doors: Doors) -> None:
+        self.material = material
+        self.plan = plan
+        self.doors = doors
+        self.grader = Grader(material.domain, plan, doors)
+        self.fatal: MetaharnessError | None = None
+        """An error that has to end the whole run, such as a refused key."""
+
+    @property
+    def stopped(self) -> bool:
+        """Whether no further case is to be started."""
+        return self.fatal is not None or self.material.stop()
+
+    def raise_fatal(self) -> None:
+        """Raise the error that ended the evaluation, if there is one."""
+        if self.fatal is not None:
+            raise self.fatal
+
+    def open_worker(self) -> AbstractAsyncContextManager[Session]:
+        """A fresh worker."""
+        return open_session(self.material.sandbox, self.plan, self.doors, python=self.material.domain.python)
+
+    async def load(self, session: Session) -> Rejection | None:
+        """Import and build the candidate; None when it stands."""
+        return await session.load(self.material.domain)
+
+    async def learn(self, session: Session, trial: int) -> Ended:
+        """Show the candidate the training cases. A lost worker is the candidate's error."""
+        try:
+            return await session.learn(self.material.examples(), trial)
+        except WorkerLostError as lost:
+            self._note(session)
+            return Ended(error=f"learn: {lost.reason}", timed_out=lost.timed_out)
+
+    async def learn_from(self, session: Session, case_id: str, trial: int) -> None:
+        """Tell an online harness the answer of a case. A lost worker is found at the next case."""
+        case = self.material.cases[case_id]
+        try:
+            await session.learn([{"input": case.input, "expected": case.expected}], trial)
+        except WorkerLostError:
+            self._note(session)
+
+    async def ask(self, session: Session, case_id: str, trial: int) -> Ended:
+        """Ask one case. Raises WorkerLostError."""
+        try:
+            return await session.ask(case_id, self.material.cases[case_id].input, trial)
+        except WorkerLostError:
+            self._note(session)
+            raise
+
+    async def trace(self, case_id: str, trial: int, ended: Ended) -> CaseTrace:
+        """The line of a case, graded."""
+        return await self.grader.trace(self.material.cases[case_id], trial, ended)
+
+    def learn_trace(self, trial: int, ended: Ended) -> CaseTrace:
+        """The line of a `learn`."""
+        status: Status = "ok"
+        if ended.fault is not None:
+            status = "budget" if ended.fault == "budget" else "infrastructure"
+        elif ended.error is not None:
+            status = "timeout" if ended.timed_out else "harness_error"
+        return CaseTrace(
+            case_id=LEARN,
+            trial=trial,
+            status=status,
+            error=ended.error,
+            duration_ms=ended.duration_ms,
+            stdout_tail=ended.stdout_tail,
+            calls=ended.calls,
+        )
+
+    def unasked(self, case_id: str, trial: int, status: Status, reason: str) -> CaseTrace:
+        """The line of a case that was given up before it was asked."""
+        case = self.material.cases[case_id]
+        return CaseTrace(
+            case_id=case_id,
+            trial=trial,
+            status=status,
+            input=case.input,
+            expected=case.expected,
+            group=case.group,
+            error=reason,
+        )
+
+    def _note(self, session: Session) -> None:
+        self.fatal = self.fatal or session.fatal
