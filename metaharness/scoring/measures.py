@@ -1,0 +1,177 @@
+"""From a trace to numbers: one row per case and trial, and the aggregate of many rows."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from metaharness.records import MISSING, SCORED_AS_WORST, Call, CaseTrace, Estimate, ObjectiveRecord, Status
+from metaharness.scoring.intervals import estimate, mean_bounds, unit_means
+
+
+@dataclass(frozen=True)
+class PairRow:
+    """The numbers of one case in one trial: what is left of a trace once its text is dropped."""
+
+    case_id: str
+    unit: str
+    """Its group, or the case itself."""
+    trial: int
+    status: Status
+    context_chars: float
+    values: tuple[float | None, ...]
+    """One per objective, in their order; None where the pair is missing or the grade lacks the metric."""
+
+    @property
+    def missing(self) -> bool:
+        """Whether this pair is missing data."""
+        return self.status in MISSING
+
+
+def text_chars(content: Any) -> int:
+    """Characters of one message's content: text, tool results and tool inputs; an image counts nothing."""
+    if isinstance(content, str):
+        return len(content)
+    if isinstance(content, list):
+        return sum(_block_chars(block) for block in content)
+    return 0
+
+
+def _block_chars(block: Any) -> int:
+    if not isinstance(block, dict):
+        return len(block) if isinstance(block, str) else 0
+    kind = block.get("type")
+    if kind == "tool_use":
+        return len(json.dumps(block.get("input"), ensure_ascii=False))
+    return text_chars(block.get("content") if kind == "tool_result" else block.get("text"))
+
+
+def request_chars(request: Mapping[str, Any]) -> int:
+    """Characters of all messages of a request, its system prompt included."""
+    messages = request.get("messages") or ()
+    return text_chars(request.get("system")) + sum(text_chars(message.get("content")) for message in messages)
+
+
+def context_chars(calls: Iterable[Call]) -> int:
+    """Characters of all messages sent to the target model."""
+    return sum(request_chars(call.request) for call in calls if call.door == "model")
+
+
+def measure(trace: CaseTrace, objectives: Sequence[ObjectiveRecord]) -> PairRow:
+    """The numbers of one trace."""
+    measured = _measured(trace.calls)
+    values: list[float | None] = []
+    for place, objective in enumerate(objectives):
+        if trace.status in MISSING:
+            values.append(None)
+        elif objective.name in measured:
+            values.append(measured[objective.name])
+        elif trace.status in SCORED_AS_WORST or not trace.grades:
+            values.append(objective.worst)
+        else:
+            grade = trace.grades[-1]
+            values.append(grade.value if place == 0 else grade.metrics.get(objective.name))
+    return PairRow(
+        case_id=trace.case_id,
+        unit=trace.group or trace.case_id,
+        trial=trace.trial,
+        status=trace.status,
+        context_chars=measured["context_chars"],
+        values=tuple(values),
+    )
+
+
+def _measured(calls: Sequence[Call]) -> dict[str, float]:
+    target = [call for call in calls if call.door == "model"]
+    return {
+        "context_chars": float(context_chars(target)),
+        "calls": float(len(target)),
+        "input_tokens": float(sum(call.input_tokens for call in target)),
+        "output_tokens": float(sum(call.output_tokens for call in target)),
+        "usd": math.fsum(call.usd or 0.0 for call in target),
+        "latency_ms": math.fsum(call.latency_ms for call in target),
+    }
+
+
+def by_unit(rows: Iterable[PairRow], place: int) -> tuple[dict[str, list[float]], dict[str, int]]:
+    """The values of one objective by unit, and how many pairs of each unit have none.
+
+    Args:
+        rows: One per case and trial.
+        place: Which objective, by its place.
+    """
+    known: defaultdict[str, list[float]] = defaultdict(list)
+    missing: Counter[str] = Counter()
+    for row in rows:
+        value = row.values[place]
+        if value is None:
+            missing[row.unit] += 1
+        else:
+            known[row.unit].append(value)
+    return dict(known), dict(missing)
+
+
+def row_means(rows: Iterable[PairRow], place: int = 0, *, fill: float | None = None) -> dict[str, float]:
+    """m_i: the mean of one objective over the pairs of each unit.
+
+    Args:
+        rows: One per case and trial.
+        place: Which objective, by its place; 0 is the primary one.
+        fill: What a missing pair counts as; None leaves missing pairs out, and units that have nothing else.
+    """
+    known, missing = by_unit(rows, place)
+    return unit_means(known, {}, 0.0) if fill is None else unit_means(known, missing, fill)
+
+
+@dataclass(frozen=True)
+class Aggregate:
+    """What all rows of one evaluation come to."""
+
+    statuses: dict[str, int]
+    ended: int
+    missing: int
+    objectives: dict[str, Estimate]
+    bounds: tuple[float, float] | None
+    context_chars: float
+
+
+def aggregate(rows: Sequence[PairRow], objectives: Sequence[ObjectiveRecord], *, trials: int) -> Aggregate:
+    """Means with intervals over the pairs that ended, and the bounds that the missing ones leave.
+
+    Args:
+        rows: The latest row of each pair that was evaluated.
+        objectives: The domain's objectives; the first is the primary one.
+        trials: Trials per case, for the effective sample size.
+    """
+    estimates: dict[str, Estimate] = {}
+    for place, objective in enumerate(objectives):
+        means = list(row_means(rows, place).values())
+        if means:
+            estimates[objective.name] = estimate(means, value_range=objective.range, trials=trials)
+    missing = sum(row.missing for row in rows)
+    return Aggregate(
+        statuses=dict(sorted(Counter(row.status for row in rows).items())),
+        ended=len(rows) - missing,
+        missing=missing,
+        objectives=estimates,
+        bounds=primary_bounds(rows, objectives[0]),
+        context_chars=_mean([row.context_chars for row in rows if not row.missing]),
+    )
+
+
+def _mean(values: Sequence[float]) -> float:
+    return math.fsum(values) / len(values) if values else 0.0
+
+
+def primary_bounds(rows: Sequence[PairRow], objective: ObjectiveRecord) -> tuple[float, float] | None:
+    """The primary mean with every missing pair at its worst and at its best; None without a range or without rows."""
+    if objective.range is None or not rows:
+        return None
+    low, high = objective.range
+    worst, best = (low, high) if objective.direction == "max" else (high, low)
+    known, missing = by_unit(rows, 0)
+    return mean_bounds(known, missing, worst, best)

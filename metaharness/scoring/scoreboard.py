@@ -1,0 +1,173 @@
+"""Who stands where: incumbent, frontier, and the table of all candidates."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from metaharness.records import Direction, ObjectiveRecord, ProposalRecord, Rejection, Score, VerdictRecord
+from metaharness.scoring.pareto import frontier
+
+State = Literal["complete", "incomplete", "rejected", "pending"]
+
+
+@dataclass(frozen=True)
+class Iteration:
+    """One recorded candidate and what is known of it."""
+
+    proposal: ProposalRecord
+    rejection: Rejection | None = None
+    score: Score | None = None
+    verdict: VerdictRecord | None = None
+
+    @property
+    def number(self) -> int:
+        """Its number; 0 is the first baseline."""
+        return self.proposal.iteration
+
+    @property
+    def is_baseline(self) -> bool:
+        """Whether it was there before the search."""
+        return self.proposal.round == 0
+
+    @property
+    def state(self) -> State:
+        """`pending` until its evaluation has ended; `incomplete` while pairs are missing."""
+        if self.rejection is not None:
+            return "rejected"
+        if self.score is None:
+            return "pending"
+        return "complete" if self.score.complete else "incomplete"
+
+
+def incumbent(iterations: Iterable[Iteration], objectives: Sequence[ObjectiveRecord]) -> Iteration | None:
+    """The complete candidate with the best primary mean; ties go to less context, then to the earlier one."""
+    best: tuple[float, float, int] | None = None
+    holder: Iteration | None = None
+    sign = -1.0 if objectives[0].direction == "max" else 1.0
+    for iteration in iterations:
+        score = iteration.score
+        if iteration.state != "complete" or score is None:
+            continue
+        rank = (sign * score.objectives[objectives[0].name].mean, score.context_chars, iteration.number)
+        if best is None or rank < best:
+            best, holder = rank, iteration
+    return holder
+
+
+def frontier_numbers(iterations: Iterable[Iteration], objectives: Sequence[ObjectiveRecord]) -> list[int]:
+    """The strictly non-dominated complete candidates over all objectives, by number."""
+    directions: list[Direction] = [objective.direction for objective in objectives]
+    points: dict[int, list[float]] = {}
+    for iteration in iterations:
+        score = iteration.score
+        if iteration.state == "complete" and score is not None:
+            means = [score.objectives[o.name].mean for o in objectives if o.name in score.objectives]
+            if len(means) == len(objectives):
+                points[iteration.number] = means
+    return frontier(points, directions)
+
+
+@dataclass(frozen=True)
+class Scoreboard:
+    """All candidates of a run in order, with the incumbent and the frontier."""
+
+    objectives: Sequence[ObjectiveRecord]
+    iterations: Sequence[Iteration]
+    incumbent: int | None
+    frontier: Sequence[int]
+
+    @classmethod
+    def of(cls, iterations: Sequence[Iteration], objectives: Sequence[ObjectiveRecord]) -> Scoreboard:
+        """The scoreboard of these iterations."""
+        best = incumbent(iterations, objectives)
+        front = frontier_numbers(iterations, objectives)
+        return cls(objectives, iterations, best.number if best is not None else None, front)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One JSON-ready row per candidate."""
+        return [self._row(iteration) for iteration in self.iterations]
+
+    def _row(self, iteration: Iteration) -> dict[str, Any]:
+        score, verdict = iteration.score, iteration.verdict
+        return {
+            "iteration": iteration.number,
+            "name": iteration.proposal.name,
+            "round": iteration.proposal.round,
+            "state": iteration.state,
+            "incumbent": iteration.number == self.incumbent,
+            "frontier": iteration.number in self.frontier,
+            "objectives": {name: value.model_dump() for name, value in score.objectives.items()} if score else {},
+            "bounds": score.bounds if score else None,
+            "planned": score.planned if score else None,
+            "ended": score.ended if score else None,
+            "context_chars": score.context_chars if score else None,
+            "order_dependent": score.order_dependent if score else False,
+            "sandbox": score.sandbox if score else None,
+            "verdict": verdict.verdict if verdict else None,
+            "against": verdict.incumbent if verdict else None,
+            "delta": verdict.delta if verdict else None,
+            "p": verdict.p if verdict else None,
+            "axis": iteration.proposal.axis,
+            "hypothesis": iteration.proposal.hypothesis,
+            "rejected": iteration.rejection.model_dump(exclude={"time", "traceback"}) if iteration.rejection else None,
+        }
+
+    def text(self) -> str:
+        """The table as a person reads it."""
+        heads = ["iter", "", "name", *(objective.name for objective in self.objectives), "delta", "p", "verdict"]
+        lines = [self._cells(iteration) for iteration in self.iterations]
+        legend = "* incumbent   + on the frontier   [..] 95% interval   verdicts are against the incumbent of the round"
+        return f"{align([heads, *lines])}\n{legend}"
+
+    def _cells(self, iteration: Iteration) -> list[str]:
+        mark = ("*" if iteration.number == self.incumbent else "") + ("+" if iteration.number in self.frontier else "")
+        head = [f"{iteration.number:03d}", mark, iteration.proposal.name or "-"]
+        score, verdict = iteration.score, iteration.verdict
+        if iteration.rejection is not None:
+            note = f"rejected at {iteration.rejection.stage}"
+            return [*head, *("-" for _ in self.objectives), "", "", note]
+        if score is None:
+            return [*head, *("-" for _ in self.objectives), "", "", "pending"]
+        cells = [format_estimate(score, objective) for objective in self.objectives]
+        judged = verdict is not None and verdict.delta is not None and verdict.verdict != "baseline"
+        delta = f"{verdict.delta:+.3f}" if judged and verdict is not None else ""
+        p = format_p(verdict.p) if judged and verdict is not None and verdict.p is not None else ""
+        return [*head, *cells, delta, p, _judgement(iteration)]
+
+
+def _judgement(iteration: Iteration) -> str:
+    said: str = iteration.verdict.verdict if iteration.verdict is not None else "evaluated"
+    score = iteration.score
+    if score is not None and not score.complete:
+        bounds = f", between {score.bounds[0]:.3f} and {score.bounds[1]:.3f}" if score.bounds else ""
+        said += f" (incomplete: {score.missing} of {score.planned} missing{bounds})"
+    if score is not None and score.order_dependent:
+        said += " (order-dependent)"
+    return said
+
+
+def format_estimate(score: Score, objective: ObjectiveRecord) -> str:
+    """The mean and interval of one objective, in as many digits as they deserve."""
+    found = score.objectives.get(objective.name)
+    if found is None:
+        return "-"
+    digits = 3 if abs(found.mean) < 10 else 0
+    text = f"{found.mean:,.{digits}f}"
+    if found.low is not None and found.high is not None and objective.range is not None:
+        text += f" [{found.low:.{digits}f}, {found.high:.{digits}f}]"
+    return text
+
+
+def format_p(p: float) -> str:
+    """A p-value in three digits."""
+    return "<0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def align(rows: Sequence[Sequence[str]]) -> str:
+    """Rows of cells as columns of text."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    )

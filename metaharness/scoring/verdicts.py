@@ -1,0 +1,64 @@
+"""What is said of a candidate: better, worse or indecisive against the incumbent of its round, and of nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from metaharness.records import ObjectiveRecord, Verdict, VerdictRecord
+from metaharness.scoring.measures import PairRow, row_means
+from metaharness.scoring.paired import Comparison, compare, verdict, verdict_with_bounds
+
+
+def compare_rows(a: Sequence[PairRow], b: Sequence[PairRow], objective: ObjectiveRecord) -> Comparison:
+    """The paired test of the primary objective over the units that both have."""
+    return compare(row_means(a), row_means(b), direction=objective.direction)
+
+
+def judge(
+    rows: Sequence[PairRow],
+    incumbent_rows: Sequence[PairRow],
+    objective: ObjectiveRecord,
+    *,
+    iteration: int,
+    round_number: int,
+    incumbent: int,
+) -> VerdictRecord:
+    """The verdict of one candidate. With missing pairs it is indecisive, unless both bounds agree.
+
+    Args:
+        rows: The candidate's, one per case and trial.
+        incumbent_rows: Those of the complete candidate it is compared with.
+        objective: The primary objective.
+        iteration: The candidate's number.
+        round_number: Its round.
+        incumbent: The number of the candidate it is compared with.
+    """
+    comparison = compare_rows(rows, incumbent_rows, objective)
+    return VerdictRecord(
+        iteration=iteration,
+        round=round_number,
+        incumbent=incumbent,
+        verdict=_said(rows, incumbent_rows, objective, comparison),
+        delta=comparison.delta,
+        low=comparison.low,
+        high=comparison.high,
+        p=comparison.p,
+        units=comparison.units,
+    )
+
+
+def _said(
+    rows: Sequence[PairRow], incumbent_rows: Sequence[PairRow], objective: ObjectiveRecord, comparison: Comparison
+) -> Verdict:
+    if not any(row.missing for row in rows):
+        return verdict(comparison, direction=objective.direction)
+    if objective.range is None:
+        return "indecisive"
+    low, high = objective.range
+    worst, best = (low, high) if objective.direction == "max" else (high, low)
+    return verdict_with_bounds(
+        row_means(rows, fill=worst),
+        row_means(rows, fill=best),
+        row_means(incumbent_rows),
+        direction=objective.direction,
+    )
