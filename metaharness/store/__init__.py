@@ -1,0 +1,29 @@
+"""The run directory: the only code that builds a path under runs/ or changes what lies there.
+
+    with RunStore.create(Path("runs"), record_factory) as store:     owns the run, holds its lock
+        iteration = store.add_iteration(proposal, round=0, slot=0)
+        store.append_trace(iteration.iteration, trace)
+        store.write_score(iteration.iteration, score)
+    RunStore.open(find_run(Path("runs"), "latest"), record=False)    reads, also while another process records
+
+Not guarded: network file systems, and programs that write into a run directory without taking its lock.
+"""
+
+from metaharness.store.candidates import check_candidate_files
+from metaharness.store.evaluations import Evaluations, Pair
+from metaharness.store.journal import Journal
+from metaharness.store.run_store import RunStore
+from metaharness.store.runs import find_run, list_runs, openings
+from metaharness.store.sealed import Sealed
+
+__all__ = [
+    "Evaluations",
+    "Journal",
+    "Pair",
+    "RunStore",
+    "Sealed",
+    "check_candidate_files",
+    "find_run",
+    "list_runs",
+    "openings",
+]

@@ -1,0 +1,223 @@
+"""The numbered candidates of a run: `iterations/000`, `iterations/001`, ..."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from metaharness.domain import files_hash
+from metaharness.errors import CorruptRecordError, StoreError, UsageError
+from metaharness.records import Proposal, ProposalRecord, Rejection, now
+from metaharness.store.access import Access
+from metaharness.store.candidates import (
+    candidate_path,
+    check_candidate_files,
+    encode_files,
+    layout_of,
+    read_files,
+    write_files,
+)
+from metaharness.store.encoding import json_line, json_page, map_text, redacted, text_bytes
+from metaharness.store.evaluations import Evaluations
+from metaharness.store.files import (
+    parse,
+    read_optional,
+    read_text,
+    store_errors,
+    sync_folder,
+    write_atomic,
+    write_new,
+)
+from metaharness.store.repair import numbered, set_aside
+
+
+class Iterations(Evaluations):
+    """Candidates with their traces and scores. The owner of the run knows them all; a reader looks again."""
+
+    def __init__(self, access: Access) -> None:
+        super().__init__(access.path / "iterations", access)
+        self._proposals: dict[int, ProposalRecord] = {}
+        self._rejections: dict[int, Rejection] = {}
+        self._next = 0
+
+    # --- submitting ---
+
+    def next_number(self) -> int:
+        """The number that the next candidate gets."""
+        if not self._access.recording:
+            self._load_iterations()
+        return self._next
+
+    def add_iteration(
+        self, proposal: Proposal, *, round: int, slot: int, reads: Sequence[Mapping[str, Any]] = ()
+    ) -> ProposalRecord:
+        """Record a candidate under the next number.
+
+        `proposal.json` is written last, so a folder that has one is whole.
+
+        Args:
+            proposal: The candidate's files and what its proposer says of it.
+            round: The round it belongs to; 0 for baselines.
+            slot: Its place within the round.
+            reads: What the proposer had read, as `append_read` returned it; written only when there is any.
+
+        Raises:
+            CandidateError: A file name is not acceptable; no number was taken.
+        """
+        self._access.require_recording()
+        check_candidate_files(proposal.files)
+        folder = self._take_number()
+        number = int(folder.name)
+        try:
+            record = self._write_candidate(folder, proposal, reads, {"iteration": number, "round": round, "slot": slot})
+        except BaseException:
+            with suppress(OSError):  # what cannot be removed is set aside when the number is taken again
+                shutil.rmtree(folder)
+            raise
+        self._proposals[number] = record
+        self._next = number + 1
+        return record
+
+    # --- reading ---
+
+    def iterations(self) -> list[ProposalRecord]:
+        """Every candidate in order, rejected ones too."""
+        if not self._access.recording:
+            self._load_iterations()
+        return list(self._proposals.values())
+
+    def proposal(self, number: int) -> ProposalRecord:
+        """What the proposer said of a candidate.
+
+        Raises:
+            UsageError: There is no such iteration.
+        """
+        if number not in self._proposals and not self._access.recording:
+            self._load_iterations()
+        if number not in self._proposals:
+            raise UsageError(f"{self._access.path.name} has no iteration {number}", hint=self._what_there_is())
+        return self._proposals[number]
+
+    def reasoning(self, number: int) -> str:
+        """Why the proposer wrote this candidate."""
+        return read_text(self._readable(number) / "reasoning.md") or ""
+
+    def candidate_path(self, number: int) -> Path:
+        """Where the candidate lies: the file `harness.py`, or the folder `harness`."""
+        return candidate_path(self._folder(number), self.proposal(number).layout)
+
+    def files(self, number: int) -> dict[str, str]:
+        """The candidate's files by their relative path.
+
+        Raises:
+            CorruptRecordError: They are not what was submitted.
+        """
+        record = self.proposal(number)
+        contents = read_files(self._folder(number), record.layout)
+        if files_hash(contents) != record.candidate_hash:
+            path = self.candidate_path(number)
+            raise CorruptRecordError(path, None, "the files are not those that were submitted: their hash differs")
+        return {path: content.decode() for path, content in contents.items()}
+
+    # --- verdicts of the ladder, reports ---
+
+    def reject(self, number: int, rejection: Rejection) -> Rejection:
+        """Record why the ladder stopped a candidate. Returns the rejection as written, with its time."""
+        folder = self._writable(number)
+        rejection = redacted(rejection, self._access.redact)
+        if not rejection.time:
+            rejection = rejection.model_copy(update={"time": now()})
+        write_atomic(folder / "rejected.json", json_page(rejection))
+        self._rejections[number] = rejection
+        return rejection
+
+    def rejection(self, number: int) -> Rejection | None:
+        """Why a candidate was stopped, or None."""
+        folder = self._readable(number)
+        if number not in self._rejections:
+            path = folder / "rejected.json"
+            data = read_optional(path)
+            if data is None:
+                return None
+            self._rejections[number] = parse(Rejection, data, path)
+        return self._rejections[number]
+
+    def write_report(self, number: int, text: str) -> None:
+        """Write the report of an evaluation; at most 30 lines is the caller's promise."""
+        folder = self._writable(number)
+        write_atomic(folder / "report.md", self._text(text))
+
+    def report(self, number: int) -> str | None:
+        """The report of an evaluation, or None while it has none."""
+        return read_text(self._readable(number) / "report.md")
+
+    # --- inside ---
+
+    def _load_iterations(self) -> None:
+        """Read what is not known yet. A folder without `proposal.json` is still being written and not there."""
+        for number in numbered(self._folder_of_all):
+            if number not in self._proposals:
+                path = self._folder(number) / "proposal.json"
+                data = read_optional(path)
+                if data is not None:
+                    self._proposals[number] = parse(ProposalRecord, data, path)
+            self._next = max(self._next, number + 1)
+
+    def _readable(self, number: int) -> Path:
+        self.proposal(number)
+        return self._folder(number)
+
+    def _take_number(self) -> Path:
+        folder = self._folder(self._next)
+        with store_errors("make the folder", folder):
+            self._folder_of_all.mkdir(exist_ok=True)
+            try:
+                folder.mkdir()
+            except FileExistsError:
+                if (folder / "proposal.json").exists():
+                    raise StoreError(
+                        f"{folder} was written by another program while this process records the run",
+                        hint="stop the other program and open the run again",
+                    ) from None
+                set_aside(folder)
+                folder.mkdir()
+        return folder
+
+    def _write_candidate(
+        self, folder: Path, proposal: Proposal, reads: Sequence[Mapping[str, Any]], place: dict[str, int]
+    ) -> ProposalRecord:
+        contents = encode_files(proposal.files)
+        layout = layout_of(proposal.files)
+        write_files(folder, contents, layout)
+        write_new(folder / "reasoning.md", self._text(proposal.reasoning))
+        if reads:
+            lines = [json_line(map_text(row, self._access.redact) if self._access.redact else row) for row in reads]
+            write_new(folder / "filesystem_reads.jsonl", b"".join(lines))
+        record = ProposalRecord(
+            **place,
+            name=proposal.name,
+            layout=layout,
+            candidate_hash=files_hash(contents),
+            hypothesis=proposal.hypothesis,
+            parents=list(proposal.parents),
+            axis=proposal.axis,
+            components=list(proposal.components),
+            predicted_effect=proposal.predicted_effect,
+            submitted=now(),
+        )
+        record = redacted(record, self._access.redact)
+        write_atomic(folder / "proposal.json", json_page(record), durable=True)
+        with store_errors("write", folder):
+            sync_folder(self._folder_of_all)
+        return record
+
+    def _text(self, text: str) -> bytes:
+        return text_bytes(self._access.redact(text) if self._access.redact else text)
+
+    def _what_there_is(self) -> str:
+        if not self._proposals:
+            return "it has no iterations yet"
+        return f"it has {min(self._proposals)} to {max(self._proposals)}"

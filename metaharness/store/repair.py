@@ -1,0 +1,107 @@
+"""What a killed process left behind, put right before the run is recorded again.
+
+Nothing is thrown away: a torn line moves to `<name>.torn`, a folder that was being submitted to `NNN.torn`. Only the
+files that `write_atomic` was preparing go, since their targets are whole. Call it while holding the lock.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from metaharness.store.files import free_name, is_temporary, store_errors, write_atomic
+
+NUMBER = re.compile(r"(?!0\d{3})\d{3,}")
+"""The name of a numbered folder: three digits, more only when they are needed."""
+_BLOCK = 1 << 16
+
+Fact = dict[str, Any]
+"""The fields of a `torn` event."""
+
+
+def numbered(folder: Path) -> list[int]:
+    """The numbers of the folders `000`, `001`, ... in a folder, sorted; empty when there is no such folder."""
+    with store_errors("list", folder):
+        try:
+            with os.scandir(folder) as entries:
+                return sorted(int(entry.name) for entry in entries if NUMBER.fullmatch(entry.name))
+        except FileNotFoundError:
+            return []
+
+
+def repair(run: Path) -> list[Fact]:
+    """Put a run directory right. Returns one fact for each thing that was moved."""
+    facts: list[Fact] = []
+    for folder in [run, *_iterations(run, facts), run / "sealed", *_folders(run / "sealed")]:
+        for path in _files(folder):
+            if is_temporary(path.name):
+                with store_errors("remove", path):
+                    path.unlink()
+            elif path.name.endswith(".jsonl"):
+                facts.extend(_mend(run, path))
+    return facts
+
+
+def set_aside(folder: Path) -> Path:
+    """Move the folder of an iteration whose submission was cut short out of the way."""
+    target = free_name(folder.with_name(f"{folder.name}.torn"))
+    with store_errors("move", folder):
+        folder.rename(target)
+    return target
+
+
+def _folders(parent: Path) -> list[Path]:
+    return [parent / f"{number:03d}" for number in numbered(parent)]
+
+
+def _iterations(run: Path, facts: list[Fact]) -> Iterator[Path]:
+    for folder in _folders(run / "iterations"):
+        if (folder / "proposal.json").exists():
+            yield folder
+        else:
+            moved = set_aside(folder)
+            facts.append({"file": _relative(run, folder), "moved_to": _relative(run, moved)})
+
+
+def _files(folder: Path) -> list[Path]:
+    with store_errors("list", folder):
+        try:
+            with os.scandir(folder) as entries:
+                return sorted(Path(entry.path) for entry in entries if entry.is_file(follow_symlinks=False))
+        except FileNotFoundError:
+            return []
+
+
+def _mend(run: Path, path: Path) -> Iterator[Fact]:
+    """The fragment is safe in its own file before it is cut off here: killed in between, it is moved twice."""
+    with store_errors("repair", path), path.open("r+b") as file:
+        size = file.seek(0, os.SEEK_END)
+        good = _terminated(file, size)
+        if good == size:
+            return
+        file.seek(good)
+        fragment = file.read()
+        target = free_name(path.with_name(f"{path.name}.torn"))
+        write_atomic(target, fragment)
+        file.truncate(good)
+    yield {"file": _relative(run, path), "moved_to": _relative(run, target), "bytes": len(fragment)}
+
+
+def _terminated(file: BinaryIO, size: int) -> int:
+    """The size of the file up to and including its last newline."""
+    end = size
+    while end > 0:
+        start = max(0, end - _BLOCK)
+        file.seek(start)
+        newline = file.read(end - start).rfind(b"\n")
+        if newline >= 0:
+            return start + newline + 1
+        end = start
+    return 0
+
+
+def _relative(run: Path, path: Path) -> str:
+    return path.relative_to(run).as_posix()

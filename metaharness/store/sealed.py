@@ -1,0 +1,81 @@
+"""`sealed/`: the opening of the test split and what was evaluated then. Only `holdout` asks for it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from metaharness.errors import CorruptRecordError, StoreError
+from metaharness.store.access import Access
+from metaharness.store.encoding import json_page
+from metaharness.store.evaluations import Evaluations
+from metaharness.store.files import read_optional, store_errors, write_atomic
+from metaharness.store.repair import numbered
+
+OPENING = "sealed/opening.json"
+
+
+class Sealed(Evaluations):
+    """Traces and scores on the test split, by the number of the iteration, behind one opening."""
+
+    def __init__(self, access: Access) -> None:
+        super().__init__(access.path / "sealed", access)
+        self._begun: set[int] = set()
+
+    def write_opening(self, opening: Mapping[str, Any]) -> None:
+        """Record what will be evaluated, durably, before any of it is.
+
+        Raises:
+            StoreError: The test split of this run has been opened: there is one opening.
+        """
+        self._access.require_recording()
+        path = self._access.path / OPENING
+        if path.exists():
+            raise StoreError(
+                f"the test split of {self._access.path} has been opened already",
+                hint="`finish` goes on with the opening that is recorded",
+            )
+        with store_errors("make the folder of", path):
+            path.parent.mkdir(exist_ok=True)
+        write_atomic(path, json_page(opening), durable=True)
+
+    def opening(self) -> dict[str, Any] | None:
+        """What the opening says, or None while the test split is sealed."""
+        return read_opening(self._access.path)
+
+    def numbers(self) -> list[int]:
+        """The evaluations that have begun."""
+        return numbered(self._folder_of_all)
+
+    def _writable(self, number: int) -> Path:
+        folder = super()._writable(number)
+        if number not in self._begun:
+            if self.opening() is None:
+                raise StoreError(
+                    "nothing is written about the test split before its opening", hint="call write_opening first"
+                )
+            with store_errors("make the folder", folder):
+                folder.mkdir(exist_ok=True)
+            self._begun.add(number)
+        return folder
+
+
+def read_opening(run: Path) -> dict[str, Any] | None:
+    """The opening of a run's test split, or None.
+
+    Raises:
+        CorruptRecordError: It is damaged.
+    """
+    path = run / OPENING
+    data = read_optional(path)
+    if data is None:
+        return None
+    try:
+        opening = json.loads(data)
+    except ValueError as error:
+        raise CorruptRecordError(path, None, str(error)) from error
+    if not isinstance(opening, dict):
+        raise CorruptRecordError(path, None, "not an object")
+    return opening
