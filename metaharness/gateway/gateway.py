@@ -1,0 +1,288 @@
+"""The door itself: one call goes through journal, single flight, budget, limiter, provider, journal.
+
+What this does not guard: what a provider does with a request. An image given by URL is fetched by the provider,
+and a provider's own parameters pass through but for those that choose model, price or tools (`providers/remote.py`).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import anyio
+
+from metaharness.errors import ConfigurationError, ModelFailure
+from metaharness.gateway.budget import Ledger, Reservation
+from metaharness.gateway.cache import call_key, content_hash
+from metaharness.gateway.deadline import within
+from metaharness.gateway.prices import PriceTable
+from metaharness.gateway.providers import Provider, open_provider
+from metaharness.messages import Completion, ModelRequest, ModelSpec
+from metaharness.records import Attribution, Call, CallError, JournalEntry, Role, now
+
+CLOSE_SECONDS = 5.0
+"""How long closing may take, also when the run is cancelled."""
+
+
+class Journal(Protocol):
+    """Where completed calls are kept."""
+
+    def lookup(self, key: str) -> Call | None:
+        """The call that was completed under this key, or None."""
+        ...
+
+    def append(self, entry: JournalEntry) -> None:
+        """Keep a completed call. Its answer is given out after this returns."""
+        ...
+
+
+class MemoryJournal:
+    """A journal that lasts as long as the process: for evaluations outside a run, and for tests."""
+
+    def __init__(self) -> None:
+        self.entries: list[JournalEntry] = []
+        self._calls: dict[str, Call] = {}
+
+    def lookup(self, key: str) -> Call | None:
+        """The call that was completed under this key, or None."""
+        return self._calls.get(key)
+
+    def append(self, entry: JournalEntry) -> None:
+        """Keep a completed call."""
+        self.entries.append(entry)
+        self._calls[entry.key] = entry.call
+
+
+@dataclass(frozen=True, slots=True)
+class _Question:
+    """One call on its way through the door."""
+
+    key: str
+    spec: ModelSpec
+    model: str
+    request: ModelRequest
+    body: dict[str, Any]
+    attribution: Attribution
+    ordinal: int
+    deadline: float
+
+
+class _Flight:
+    """A call in the air; others with the same key wait for it. Without a call at its end, the leader gave up."""
+
+    __slots__ = ("_ended", "call")
+
+    def __init__(self) -> None:
+        self.call: Call | None = None
+        self._ended: anyio.Event | None = None
+
+    async def wait(self) -> None:
+        if self._ended is None:
+            self._ended = anyio.Event()
+        await self._ended.wait()
+
+    def end(self) -> None:
+        if self._ended is not None:
+            self._ended.set()
+
+
+class Gateway:
+    """The door to the models of one run."""
+
+    def __init__(
+        self,
+        models: Mapping[Role, ModelSpec],
+        *,
+        journal: Journal,
+        ledger: Ledger,
+        prices: PriceTable,
+        concurrency: int,
+        redact: Callable[[str], str] | None = None,
+        providers: Mapping[Role, Provider] | None = None,
+    ) -> None:
+        """Set up the door; models are opened at their first call, or all at once by `open`.
+
+        Args:
+            models: The model of each role.
+            journal: Answers calls that were completed before, keeps new ones.
+            ledger: The budget.
+            prices: What calls cost.
+            concurrency: Calls in the air at once, over all roles.
+            redact: Applied to every string of request and response before it is kept or given out; None for none.
+            providers: Used instead of opening the model of a role; closed with the gateway.
+
+        Raises:
+            ConfigurationError: Dollars are bounded and the price of a model is unknown.
+        """
+        ledger.check_prices(models.values())
+        self._models = {role: (spec, spec.id) for role, spec in models.items()}
+        self._journal = journal
+        self._ledger = ledger
+        self._prices = prices
+        self._redact = redact
+        self._providers: dict[Role, Provider] = dict(providers or {})
+        self._opened: dict[ModelSpec, Provider] = {}
+        self._limiter = anyio.CapacityLimiter(concurrency)
+        self._flights: dict[str, _Flight] = {}
+        self._freed: anyio.Event | None = None
+
+    def open(self) -> None:
+        """Open the model of every role now, so that a missing key or package is told before anything is spent.
+
+        Raises:
+            UsageError: A provider or its script does not exist.
+            ConfigurationError: A package or a key is missing.
+        """
+        for role in self._models:
+            self._provider(role)
+
+    async def complete(self, request: ModelRequest, *, attribution: Attribution, ordinal: int, deadline: float) -> Call:
+        """Answer one call, from the journal or from the model.
+
+        Args:
+            request: What is asked.
+            attribution: Whose call it is; its role selects the model.
+            ordinal: The how-manyth identical request within its case and trial, from 0.
+            deadline: Seconds for the provider; waiting for the budget or for a free place does not count.
+
+        Returns:
+            The call as it was journalled. A call that ended without an answer has `error` set.
+
+        Raises:
+            ConfigurationError: The model cannot be used as configured; the run has to stop.
+        """
+        spec, model = self._model(attribution.role)
+        try:
+            body = request.model_dump(mode="json", exclude_none=True)
+        except ValueError as error:
+            # nested too deeply, or not JSON: known from the request alone, so there is nothing to remember
+            failure = ModelFailure("refused", f"the request is not JSON that can be sent: {error}")
+            return self._failed(_Question("", spec, model, request, {}, attribution, ordinal, deadline), failure, 0.0)
+        key = call_key(content_hash(spec, body), attribution, ordinal)
+        while (stored := self._journal.lookup(key)) is None:
+            flight = self._flights.get(key)
+            if flight is None:
+                return await self._lead(_Question(key, spec, model, request, body, attribution, ordinal, deadline))
+            await flight.wait()
+            if flight.call is not None:
+                return flight.call
+        return stored
+
+    async def aclose(self) -> None:
+        """Close every provider. No call may follow."""
+        providers = {id(provider): provider for provider in self._providers.values()}
+        with anyio.move_on_after(CLOSE_SECONDS, shield=True):
+            for provider in providers.values():
+                await provider.aclose()
+
+    async def _lead(self, question: _Question) -> Call:
+        """Make the call for all that ask the same at the same time."""
+        flight = self._flights[question.key] = _Flight()
+        try:
+            flight.call = await self._perform(question)
+            return flight.call
+        finally:
+            del self._flights[question.key]
+            flight.end()
+
+    async def _perform(self, question: _Question) -> Call:
+        try:
+            reservation = await self._reserve(question)
+        except ModelFailure as failure:
+            return self._failed(question, failure, 0.0)
+        try:
+            async with self._limiter:
+                call = await self._ask(question)
+                # nothing waits between the provider's answer and here: a cancelled run keeps what it has paid for
+                if call.error is None or call.error.kind == "refused":
+                    self._journal.append(
+                        JournalEntry.model_construct(
+                            key=question.key, time=now(), attribution=question.attribution, call=call
+                        )
+                    )
+                    self._ledger.settle(reservation, call)
+            return call
+        finally:
+            self._ledger.release(reservation)
+            if self._freed is not None:
+                self._freed.set()
+                self._freed = None
+
+    async def _reserve(self, question: _Question) -> Reservation:
+        """Hold room in the budget; wait while only calls in flight stand in the way, as they may cost less."""
+        role = question.attribution.role
+        while (reservation := self._ledger.try_reserve(question.request, question.spec, role=role)) is None:
+            if self._freed is None:
+                self._freed = anyio.Event()
+            await self._freed.wait()
+        return reservation
+
+    async def _ask(self, question: _Question) -> Call:
+        provider = self._provider(question.attribution.role)
+        started = time.perf_counter()
+        try:
+            with within(question.deadline):
+                completion = await provider.complete(question.request, deadline=question.deadline)
+        except ModelFailure as failure:
+            if failure.kind == "configuration":
+                raise ConfigurationError(f"{question.model}: {failure.message}", hint=failure.hint) from failure
+            return self._failed(question, failure, time.perf_counter() - started)
+        return self._answered(question, completion, time.perf_counter() - started)
+
+    def _answered(self, question: _Question, completion: Completion, seconds: float) -> Call:
+        usage = completion.usage
+        return Call.model_construct(
+            ordinal=question.ordinal,
+            request=self._redacted(question.body),
+            response=self._redacted(completion.model_dump(mode="json")),
+            model=question.model,
+            input_tokens=usage.input_tokens,
+            output_tokens=usage.output_tokens,
+            usd=self._prices.cost(question.spec, usage),
+            latency_ms=round(seconds * 1000, 3),
+        )
+
+    def _failed(self, question: _Question, failure: ModelFailure, seconds: float) -> Call:
+        return Call(
+            ordinal=question.ordinal,
+            request=self._redacted(question.body),
+            error=CallError(
+                kind=failure.kind, message=self._redacted(failure.message), status_code=failure.status_code
+            ),
+            model=question.model,
+            latency_ms=round(seconds * 1000, 3),
+        )
+
+    def _redacted(self, value: Any) -> Any:
+        return value if self._redact is None else _mapped(value, self._redact)
+
+    def _model(self, role: Role) -> tuple[ModelSpec, str]:
+        found = self._models.get(role)
+        if found is None:
+            raise ConfigurationError(
+                f"no model has the role {role}", hint=f"configured roles: {', '.join(self._models) or 'none'}"
+            )
+        return found
+
+    def _provider(self, role: Role) -> Provider:
+        provider = self._providers.get(role)
+        if provider is None:
+            spec = self._models[role][0]
+            provider = self._opened.get(spec)
+            if provider is None:
+                provider = self._opened[spec] = open_provider(spec)
+            self._providers[role] = provider
+        return provider
+
+
+def _mapped(value: Any, change: Callable[[str], str]) -> Any:
+    """The same JSON value with every string changed; keys stay."""
+    if isinstance(value, str):
+        return change(value)
+    if isinstance(value, dict):
+        return {key: _mapped(inner, change) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_mapped(inner, change) for inner in value]
+    return value
