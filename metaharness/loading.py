@@ -1,4 +1,4 @@
-"""Find a domain, import it, and say what is missing where it is not one."""
+"""Find a domain, import it, and say what is missing where it is not one; read candidates from disk."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import hashlib
 import importlib
 import importlib.util
 import inspect
+import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +15,10 @@ from typing import Any
 
 from metaharness.domain import MEASURES, Domain
 from metaharness.errors import DomainError, MetaharnessError, UsageError
+from metaharness.records import Proposal
+
+META_FILES = frozenset({"proposal.json", "reasoning.md"})
+CACHES = frozenset({"__pycache__"})
 
 
 def load_domain(reference: str, options: Mapping[str, str] | None = None) -> Domain:
@@ -177,3 +182,57 @@ def _problems(domain: Domain) -> list[str]:
     if type(domain).cases is Domain.cases:
         problems.append("`cases(split)` is not implemented: it yields Case(id=..., input=..., expected=...)")
     return problems
+
+
+# --- candidates on disk -----------------------------------------------------------------------------------------
+
+
+def read_candidate(path: Path) -> Proposal:
+    """A candidate on disk: a harness file, or a folder with `harness.py`, `proposal.json` and `reasoning.md`.
+
+    Raises:
+        UsageError: There is nothing, or a folder without `harness.py`.
+        DomainError: A file of it cannot be read.
+    """
+    if not path.exists():
+        raise UsageError(f"there is no harness at {path}", hint="give a Python file, or a folder that holds harness.py")
+    if path.is_dir() and not (path / "harness.py").is_file():
+        raise UsageError(f"{path} holds no harness.py", hint="the entry of a harness folder is named harness.py")
+    if path.is_file():
+        return Proposal(files={"harness.py": _text(path)}, name=path.stem)
+    files = {
+        file.relative_to(path).as_posix(): _text(file)
+        for file in sorted(path.rglob("*"))
+        if file.is_file() and file.name not in META_FILES and not CACHES & set(file.parts)
+    }
+    about = _about(path / "proposal.json")
+    reasoning = path / "reasoning.md"
+    return Proposal(
+        files=files,
+        reasoning=_text(reasoning) if reasoning.is_file() else "",
+        hypothesis=str(about.get("hypothesis", "")),
+        parents=tuple(about.get("parents", ())),
+        axis=str(about.get("axis", "")),
+        components=tuple(about.get("components", ())),
+        predicted_effect=str(about.get("predicted_effect", "")),
+        name=str(about.get("name") or path.name),
+    )
+
+
+def _about(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        about = json.loads(_text(path))
+    except ValueError as error:
+        raise DomainError(f"{path} is not JSON: {error}") from error
+    if not isinstance(about, dict):
+        raise DomainError(f"{path} must hold a JSON object")
+    return about
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DomainError(f"cannot read {path}: {error}") from error

@@ -125,6 +125,8 @@ class CaseTrace(Record):
     output: Any = None
     """None when the harness gave no answer."""
     expected: Any = None
+    group: str | None = None
+    """Cases of one group are one unit of measurement; None: the case is a unit by itself."""
     grades: list[GradeRecord] = []
     """Empty unless the status is `ok`."""
     error: str | None = None
@@ -196,6 +198,8 @@ class Score(Record):
     """Over the pairs that ended; a missing pair is in no mean."""
     bounds: tuple[float, float] | None = None
     """The primary objective's mean with every missing pair at its worst and at its best; None when unbounded."""
+    context_chars: float = 0.0
+    """Characters of all messages sent while predicting, the mean over the pairs that ended."""
     learn_chars: float = 0.0
     """Characters of all messages sent by `learn`, the mean over trials."""
     order_dependent: bool = False
@@ -213,6 +217,23 @@ class Score(Record):
     def complete(self) -> bool:
         """Whether every planned pair has ended: only then can it be incumbent or on the frontier."""
         return self.planned > 0 and self.ended == self.planned
+
+
+class VerdictRecord(Record):
+    """A candidate against the incumbent of its round: a paired test over the cases both have."""
+
+    iteration: int
+    round: int
+    incumbent: int | None
+    """None when no complete candidate stood before the round."""
+    verdict: Verdict
+    delta: float | None = None
+    """Mean difference of the primary objective, candidate minus incumbent; None where nothing is shared."""
+    low: float | None = None
+    high: float | None = None
+    p: float | None = None
+    units: int = 0
+    """Cases (or groups) that both have."""
 
 
 class Rejection(Record):
@@ -363,7 +384,7 @@ class EvaluationPlan:
     pairs: tuple[tuple[str, int], ...]
     """(case id, trial) in the run's order."""
     split: str
-    models: Mapping[str, ModelSpec]
+    models: Mapping[Role, ModelSpec]
     limits: Limits
     seed: int
     iteration: int | None = None

@@ -1,0 +1,94 @@
+"""The application: its commands, and what an error looks like.
+
+Nothing of the engine is imported before a command needs it, so that `--help` is quick.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Callable
+from typing import Annotated, ParamSpec
+
+import typer
+
+from metaharness import __version__
+from metaharness.errors import MetaharnessError
+
+P = ParamSpec("P")
+
+INTERRUPTED = 130
+EPILOG = """Exit codes: 0 success; 1 a failure of ours or of the environment; 2 wrong usage;
+3 the candidate or the domain is invalid; 4 a gate did not pass; 130 interrupted (resume goes on)."""
+
+app = typer.Typer(
+    name="metaharness",
+    help="Search over the code around a frozen language model: evaluate harnesses, keep every trace, improve them.",
+    epilog=EPILOG,
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+
+def _version(show: bool) -> None:
+    if show:
+        typer.echo(f"metaharness {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Search over the code around a frozen language model: evaluate harnesses, keep every trace, improve them."""
+
+
+def command(examples: str) -> Callable[[Callable[P, None]], Callable[P, None]]:
+    """Register a command whose errors are told to the person, with a hint, and whose help ends with examples."""
+
+    def register(function: Callable[P, None]) -> Callable[P, None]:
+        @functools.wraps(function)
+        def guarded(*args: P.args, **kwargs: P.kwargs) -> None:
+            try:
+                function(*args, **kwargs)
+            except MetaharnessError as error:
+                complain(error.message, error.hint)
+                raise typer.Exit(error.exit_code) from error
+            except KeyboardInterrupt as error:
+                complain("interrupted")
+                raise typer.Exit(INTERRUPTED) from error
+            except BrokenPipeError as error:
+                sys.stderr.close()
+                raise typer.Exit(1) from error
+
+        lines = "\n\n".join(f"  {line.strip()}" for line in examples.strip().splitlines())
+        app.command(epilog=f"Examples:\n\n{lines}")(guarded)
+        return guarded
+
+    return register
+
+
+def complain(message: str, hint: str | None = None) -> None:
+    """Tell an error on stderr."""
+    typer.echo(f"error: {message}", err=True)
+    if hint is not None:
+        typer.echo(f"hint: {hint}", err=True)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command. Returns its exit code.
+
+    Args:
+        argv: The arguments without the program's name; None takes those of the process.
+    """
+    from metaharness.cli import check, evaluate, inspect, runs, search  # noqa: F401 - they register
+
+    try:
+        app(args=argv, prog_name="metaharness")
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else 1
+    return 0

@@ -1,0 +1,202 @@
+"""`evaluate`: the standalone evaluator."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from metaharness.cli import options
+from metaharness.cli.app import INTERRUPTED, command, complain
+
+if TYPE_CHECKING:
+    from metaharness.records import CaseTrace, RunConfig
+    from metaharness.run.standalone import Evaluation
+
+HarnessPath = Annotated[Path, typer.Argument(help="A harness file, or a folder that holds harness.py.")]
+SplitName = Annotated[str, typer.Option("--split", help="search or train; the test split is sealed.")]
+Unchecked = Annotated[bool, typer.Option("--no-ladder", help="Evaluate at once, without the checks before it.")]
+TraceFile = Annotated[Path | None, typer.Option("--trace-file", help="Write the raw traces there, a line per case.")]
+INVALID = 3
+
+
+@command(
+    """
+    metaharness evaluate harness.py --domain my_domain
+    metaharness evaluate harness.py -d text_classification --data DATA --limit 20 --trials 3 --json
+    metaharness evaluate harness.py -d my_domain -m openai:qwen3 --base-url http://127.0.0.1:8000/v1
+    """
+)
+def evaluate(
+    harness: HarnessPath,
+    domain: options.Domain,
+    data: options.Data = None,
+    text_field: options.TextField = None,
+    label_field: options.LabelField = None,
+    domain_option: options.DomainOption = None,
+    split: SplitName = "search",
+    limit: options.Limit = None,
+    trials: options.Trials = 1,
+    model: options.Model = "embedded:icl",
+    base_url: options.BaseUrl = None,
+    judge: options.Judge = None,
+    price: options.Price = None,
+    concurrency: options.Concurrency = 8,
+    seed: options.Seed = 0,
+    sandbox: options.Sandbox = "process",
+    no_ladder: Unchecked = False,
+    trace_file: TraceFile = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """Score one harness on the cases of a domain. No run is recorded."""
+    import anyio
+
+    from metaharness.records import RunConfig
+
+    config = RunConfig(
+        domain=options.domain_reference(domain),
+        domain_options=options.domain_options(data, text_field, label_field, domain_option),
+        models=options.models(model, base_url, judge),
+        concurrency=concurrency,
+        trials=trials,
+        limit=limit,
+        seed=seed,
+        sandbox=sandbox,
+        prices=options.prices(price),
+    )
+    stopped, result = anyio.run(_evaluate, harness, config, split, not no_ladder)
+    if trace_file is not None:
+        _write_traces(trace_file, result)
+    if as_json:
+        options.print_json(_record(harness, config, split, result))
+    else:
+        _print(harness, split, result)
+    if result.rejection is not None:
+        raise typer.Exit(INVALID)
+    if stopped:
+        complain("interrupted: not every case was evaluated")
+        raise typer.Exit(INTERRUPTED)
+
+
+async def _evaluate(harness: Path, config: RunConfig, split: str, ladder: bool) -> tuple[bool, Evaluation]:
+    """The evaluation beside a task that listens for signals: the first lets what is in the air end."""
+    import anyio
+
+    from metaharness.domain import Split
+    from metaharness.errors import UsageError
+    from metaharness.run.standalone import evaluate_harness
+
+    if split not in ("search", "train"):
+        raise UsageError(f"--split {split!r} cannot be evaluated", hint="valid: search, train; test is sealed")
+    stopping = False
+    async with anyio.create_task_group() as group:
+
+        async def listen() -> None:
+            nonlocal stopping
+            with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+                async for _ in signals:
+                    if stopping:
+                        raise KeyboardInterrupt
+                    stopping = True
+
+        group.start_soon(listen)
+        result = await evaluate_harness(
+            harness, config, split=Split(split), ladder=ladder, listen=_Counter(), stop=lambda: stopping
+        )
+        group.cancel_scope.cancel()
+    return stopping, result
+
+
+class _Counter:
+    """Cases done and rate, on a terminal."""
+
+    def __init__(self) -> None:
+        self._started = time.monotonic()
+        self._done = 0
+
+    def __call__(self, trace: CaseTrace) -> None:
+        self._done += 1
+        if sys.stderr.isatty():
+            rate = self._done / max(time.monotonic() - self._started, 1e-9)
+            print(f"\r{self._done} cases, {rate:.1f}/s ", end="", file=sys.stderr, flush=True)
+
+
+def _record(harness: Path, config: RunConfig, split: str, result: Evaluation) -> dict[str, Any]:
+    """The evaluation as JSON: the contract of `--json`."""
+    score = result.score
+    cases = [
+        {
+            "case_id": trace.case_id,
+            "trial": trace.trial,
+            "status": trace.status,
+            "output": trace.output,
+            "score": trace.grades[-1].value if trace.grades else None,
+        }
+        for trace in sorted(result.traces.values(), key=lambda trace: (trace.case_id, trace.trial))
+    ]
+    return {
+        "harness": str(harness),
+        "domain": config.domain,
+        "split": split,
+        "model": config.models["target"].id,
+        "trials": config.trials,
+        "seed": config.seed,
+        "rejected": result.rejection.model_dump(exclude={"time"}) if result.rejection else None,
+        "metrics": {name: value.model_dump() for name, value in score.objectives.items()} if score else {},
+        **(score.model_dump(include=_SHOWN) if score else {}),
+        "cases": cases,
+    }
+
+
+_SHOWN = {
+    "sandbox",
+    "planned",
+    "ended",
+    "missing",
+    "statuses",
+    "bounds",
+    "context_chars",
+    "learn_chars",
+    "order_dependent",
+    "spent",
+}
+
+
+def _print(harness: Path, split: str, result: Evaluation) -> None:
+    from metaharness.scoring.scoreboard import align, format_estimate
+
+    if sys.stderr.isatty():
+        print("\r" + " " * 40 + "\r", end="", file=sys.stderr, flush=True)
+    if result.rejection is not None:
+        rejection = result.rejection
+        complain(f"{harness} does not pass the ladder: {rejection.stage}: {rejection.message}")
+        if rejection.traceback:
+            typer.echo(rejection.traceback, err=True)
+        return
+    score = result.score
+    if score is None:
+        typer.echo(f"{len(result.traces)} cases were evaluated before the stop; there is no score")
+        return
+    rows = [[objective.name, format_estimate(score, objective), objective.unit] for objective in result.objectives]
+    typer.echo(align([["objective", f"mean on {split} [95% interval]", "unit"], *rows]))
+    statuses = ", ".join(f"{count} {status}" for status, count in score.statuses.items())
+    typer.echo(f"cases: {statuses}" + (f" ({score.missing} missing)" if score.missing else ""))
+    if score.order_dependent:
+        typer.echo("note: answers depend on the order of the cases, so they were asked serially")
+    spent = score.spent
+    tokens = spent.input_tokens + spent.output_tokens
+    typer.echo(f"cost: {spent.calls:,} calls, {tokens:,} tokens, ${spent.usd:.4f}, {spent.seconds:.2f} s")
+
+
+def _write_traces(path: Path, result: Evaluation) -> None:
+    from metaharness.errors import UsageError
+
+    lines = [trace.model_dump_json() + "\n" for _, trace in sorted(result.traces.items())]
+    try:
+        path.write_text("".join(lines), encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"cannot write {path}: {error.strerror}", hint="give a path in an existing folder") from error

@@ -1,0 +1,193 @@
+"""`trace`, `diff` and `compare`: look closely at one candidate, or at two."""
+
+from __future__ import annotations
+
+import difflib
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from metaharness.cli import options
+from metaharness.cli.app import command
+
+if TYPE_CHECKING:
+    from metaharness.history import CaseComparison
+    from metaharness.records import Call, CaseTrace
+
+Number = Annotated[int, typer.Argument(min=0, help="The iteration, such as 4 or 004.")]
+Other = Annotated[int, typer.Argument(min=0, help="The iteration to compare it with.")]
+InRun = Annotated[str | None, typer.Option("--run", "-r", help="A run's id, its beginning or its path.")]
+OneCase = Annotated[str | None, typer.Option("--case", help="Only this case, with all its calls.")]
+Failures = Annotated[bool, typer.Option("--failures", help="Only cases that failed or scored below the best.")]
+WithStatus = Annotated[str | None, typer.Option("--status", help="Only cases of this status, such as timeout.")]
+Most = Annotated[int, typer.Option("--limit", min=1, help="At most so many cases.")]
+
+
+@command(
+    """
+    metaharness trace 4
+    metaharness trace 4 --failures --limit 3
+    metaharness trace 4 --case search-0007
+    metaharness trace 4 --json
+    """
+)
+def trace(
+    number: Number,
+    run_name: InRun = None,
+    case: OneCase = None,
+    failures: Failures = False,
+    status: WithStatus = None,
+    most: Most = 20,
+    root: options.Root = options.DEFAULT_ROOT,
+    as_json: options.AsJson = False,
+) -> None:
+    """Show the raw cases of a candidate: input, output, expected, grade, error, and every model call of one case."""
+    from metaharness.errors import UsageError
+    from metaharness.history import History
+
+    history = History(options.open_reader(root, run_name))
+    iteration = history.iteration(number)
+    latest = history.store.latest_traces(number)
+    wanted = [found for found in latest.values() if _wanted(found, case, failures=failures, status=status)]
+    if case is not None and not wanted:
+        raise UsageError(
+            f"iteration {number:03d} has no case {case!r}", hint=f"metaharness trace {number} lists its cases"
+        )
+    shown = wanted[:most]
+    if as_json:
+        options.print_json([found.model_dump(mode="json") for found in shown])
+        return
+    if iteration.rejection is not None:
+        typer.echo(f"rejected at {iteration.rejection.stage}: {iteration.rejection.message}")
+        typer.echo(iteration.rejection.traceback or "")
+    for found in shown:
+        typer.echo(_case_text(found, calls=case is not None))
+    typer.echo(f"[{len(shown)} of {len(wanted)} cases; {len(latest)} recorded]")
+
+
+@command(
+    """
+    metaharness diff 0 4
+    """
+)
+def diff(
+    a: Number,
+    b: Other,
+    run_name: InRun = None,
+    root: options.Root = options.DEFAULT_ROOT,
+    as_json: options.AsJson = False,
+) -> None:
+    """Show what changed in the source from one candidate to another, as a unified diff."""
+    store = options.open_reader(root, run_name)
+    before, after = store.files(a), store.files(b)
+    lines: list[str] = []
+    for path in sorted(before.keys() | after.keys()):
+        lines += difflib.unified_diff(
+            before.get(path, "").splitlines(),
+            after.get(path, "").splitlines(),
+            f"{a:03d}/{path}",
+            f"{b:03d}/{path}",
+            lineterm="",
+        )
+    if as_json:
+        options.print_json({"a": a, "b": b, "diff": lines})
+    else:
+        typer.echo("\n".join(lines) if lines else f"{a:03d} and {b:03d} have the same source")
+
+
+@command(
+    """
+    metaharness compare 4 0
+    metaharness compare 4 0 --json
+    """
+)
+def compare(
+    a: Number,
+    b: Other,
+    run_name: InRun = None,
+    root: options.Root = options.DEFAULT_ROOT,
+    as_json: options.AsJson = False,
+) -> None:
+    """Compare two candidates case by case: what A does better and worse than B, and the paired test."""
+    from metaharness.history import History
+
+    history = History(options.open_reader(root, run_name))
+    found = history.compare(a, b)
+    if as_json:
+        options.print_json(_comparison_record(found))
+        return
+    test = found.comparison
+    objective = history.objectives[0].name
+    if test.delta is None:
+        typer.echo(f"{a:03d} and {b:03d} share no case that both have ended")
+        return
+    interval = "" if test.low is None else f" [{test.low:+.3f}, {test.high:+.3f}]"
+    typer.echo(f"{objective}: {a:03d} minus {b:03d} = {test.delta:+.3f}{interval}, p {_p(test.p)} ({test.method})")
+    typer.echo(f"over {test.units} shared cases; exploratory: a verdict is spoken only against a round's incumbent")
+    for title, units in (("better", test.improved), ("worse", test.regressed)):
+        typer.echo(f"{title}: {len(units)}")
+        for unit in units:
+            typer.echo(f"  {unit}: {found.means_b[unit]:.3f} -> {found.means_a[unit]:.3f}")
+    typer.echo(f"the same: {len(test.unchanged)}")
+
+
+def _p(p: float) -> str:
+    return "< 0.001" if p < 0.001 else f"= {p:.3f}"
+
+
+def _comparison_record(found: CaseComparison) -> dict[str, Any]:
+    test = found.comparison
+    return {
+        "a": found.a.number,
+        "b": found.b.number,
+        "delta": test.delta,
+        "low": test.low,
+        "high": test.high,
+        "p": test.p,
+        "method": test.method,
+        "units": test.units,
+        "exploratory": True,
+        "better": list(test.improved),
+        "worse": list(test.regressed),
+        "same": list(test.unchanged),
+    }
+
+
+def _wanted(found: CaseTrace, case: str | None, *, failures: bool, status: str | None) -> bool:
+    if case is not None and found.case_id != case:
+        return False
+    if status is not None and found.status != status:
+        return False
+    return not failures or found.status != "ok" or not found.grades or found.grades[-1].value < 1
+
+
+def _case_text(found: CaseTrace, *, calls: bool) -> str:
+    lines = [
+        f"--- {found.case_id} trial {found.trial}: {found.status}"
+        + (f", {found.grades[-1].value:g}" if found.grades else ""),
+        f"input:    {_short(found.input)}",
+        f"output:   {_short(found.output)}",
+        f"expected: {_short(found.expected)}",
+    ]
+    if found.grades and found.grades[-1].notes:
+        lines.append(f"notes:    {found.grades[-1].notes}")
+    if found.error:
+        lines.append(f"error:    {found.error.rstrip()}")
+    if found.stdout_tail:
+        lines.append(f"printed:  {found.stdout_tail.rstrip()}")
+    lines.append(f"calls:    {len(found.calls)}, {found.duration_ms:.1f} ms of its own")
+    if calls:
+        lines += [_call_text(place, call) for place, call in enumerate(found.calls)]
+    return "\n".join(lines)
+
+
+def _call_text(place: int, call: Call) -> str:
+    head = f"call {place} ({call.door}, {call.model}, {call.input_tokens}+{call.output_tokens} tokens)"
+    messages = [f"[{message['role']}] {message['content']}" for message in call.request.get("messages", ())]
+    answer = call.error.message if call.error is not None else (call.response or {}).get("text", "")
+    return "\n".join([head, *messages, f"[answer] {answer}"])
+
+
+def _short(value: Any) -> str:
+    text = value if isinstance(value, str) else repr(value)
+    return text if len(text) <= 500 else f"{text[:500]}... ({len(text):,} characters)"

@@ -1,0 +1,110 @@
+"""Options that several commands share, and what is made of them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from metaharness.messages import ModelSpec
+    from metaharness.store import RunStore
+
+Domain = Annotated[
+    str, typer.Option("--domain", "-d", help="A domain folder, module:attribute, or the name of a shipped example.")
+]
+Data = Annotated[
+    str | None, typer.Option("--data", help="Folder with the domain's data: train.jsonl, search.jsonl, test.jsonl.")
+]
+TextField = Annotated[str | None, typer.Option(help="Field of the data that holds the text.")]
+LabelField = Annotated[str | None, typer.Option(help="Field of the data that holds the label.")]
+DomainOption = Annotated[
+    list[str] | None, typer.Option("--domain-option", help="Any option of the domain, NAME=VALUE. Repeatable.")
+]
+Model = Annotated[
+    str,
+    typer.Option("--model", "-m", help="embedded:icl, scripted:FILE, anthropic:NAME or openai:NAME."),
+]
+BaseUrl = Annotated[str | None, typer.Option(help="Another endpoint that speaks the model's wire format.")]
+Judge = Annotated[str | None, typer.Option(help="A model for evaluators that ask one, written like --model.")]
+Price = Annotated[
+    list[str] | None,
+    typer.Option("--price", help="MODEL=IN,OUT: dollars per million input and output tokens. Repeatable."),
+]
+Concurrency = Annotated[int, typer.Option("--concurrency", "-c", min=1, max=1024, help="Model calls in the air.")]
+Trials = Annotated[int, typer.Option(min=1, help="Evaluate every case so many times.")]
+Limit = Annotated[int | None, typer.Option(min=1, help="Only the first so many cases of the split.")]
+Seed = Annotated[int, typer.Option(help="Orders the cases and seeds model.random.")]
+Sandbox = Annotated[str, typer.Option(help="Where candidate code runs: process.")]
+Root = Annotated[Path, typer.Option("--root", envvar="METAHARNESS_ROOT", help="The folder of all runs.")]
+RunName = Annotated[str | None, typer.Argument(metavar="[RUN]", help="A run's id, its beginning or its path.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+
+DEFAULT_ROOT = Path("runs")
+
+
+def domain_options(
+    data: str | None, text_field: str | None, label_field: str | None, further: Sequence[str] | None
+) -> dict[str, str]:
+    """The options of a domain's factory, from the flags. A folder is made absolute, so that a run can be resumed."""
+    from metaharness.errors import UsageError
+
+    options = {
+        name: value for name, value in (("text_field", text_field), ("label_field", label_field)) if value is not None
+    }
+    if data is not None:
+        options["data"] = str(Path(data).expanduser().resolve())
+    for item in further or ():
+        name, equals, value = item.partition("=")
+        if not equals or not name:
+            raise UsageError(f"--domain-option {item!r} is not NAME=VALUE", hint="for example --domain-option split=2")
+        options[name.replace("-", "_")] = value
+    return options
+
+
+def domain_reference(reference: str) -> str:
+    """The domain as it is stored: a path is made absolute."""
+    path = Path(reference).expanduser()
+    return str(path.resolve()) if path.exists() else reference
+
+
+def models(target: str, base_url: str | None, judge: str | None) -> dict[Any, ModelSpec]:
+    """The model of each role."""
+    from metaharness.gateway.providers import parse_model
+
+    roles: dict[Any, ModelSpec] = {"target": parse_model(target, base_url)}
+    if judge is not None:
+        roles["judge"] = parse_model(judge, base_url if target.partition(":")[0] == judge.partition(":")[0] else None)
+    return roles
+
+
+def prices(told: Sequence[str] | None) -> dict[str, tuple[float, float]]:
+    """`--price MODEL=IN,OUT`, parsed."""
+    from metaharness.errors import UsageError
+
+    table: dict[str, tuple[float, float]] = {}
+    for item in told or ():
+        model, _, amounts = item.rpartition("=")
+        try:
+            into, out = (float(amount) for amount in amounts.split(","))
+        except ValueError:
+            raise UsageError(
+                f"--price {item!r} is not MODEL=IN,OUT", hint="for example --price openai:kimi-k2=0.6,2.5"
+            ) from None
+        table[model] = (into, out)
+    return table
+
+
+def open_reader(root: Path, name: str | None) -> RunStore:
+    """A run, opened for reading."""
+    from metaharness.store import RunStore, find_run
+
+    return RunStore.open(find_run(root, name), record=False)
+
+
+def print_json(value: Any) -> None:
+    """JSON on stdout."""
+    typer.echo(json.dumps(value, indent=2, ensure_ascii=False))

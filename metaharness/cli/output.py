@@ -1,0 +1,37 @@
+"""What is printed at the end of a search."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+import typer
+
+from metaharness.cli.options import print_json
+from metaharness.run.summaries import summary_page
+
+if TYPE_CHECKING:
+    from metaharness.run import Run
+
+
+def outcome(run: Run, reason: str, *, as_json: bool) -> None:
+    """The scoreboard, why the search ended, what it cost, and what to type next."""
+    spent = run.spent
+    if as_json:
+        page = summary_page(run.history, reason, spent.model_dump())
+        print_json({**page, "path": str(run.store.path), "scoreboard": run.history.scoreboard().rows()})
+    elif len(run.history):
+        typer.echo(run.history.scoreboard().text())
+    usd = f"${spent.usd:.4f}" + (f" and {spent.unpriced_calls:,} unpriced calls" if spent.unpriced_calls else "")
+    lines = [
+        f"{reason}: {spent.candidates} candidates, {spent.case_evaluations:,} case evaluations, {spent.calls:,} calls, "
+        f"{spent.input_tokens + spent.output_tokens:,} tokens, {usd}, {spent.seconds:.1f} s",
+        f"run directory: {run.store.path}",
+    ]
+    arguments = f"--root {run.store.path.parent} {run.record.run_id}"
+    if run.why_over() is None:
+        lines.append(f"to go on: metaharness resume {arguments}")
+    else:
+        lines.append(f"to look closer: metaharness scoreboard {arguments}")
+    for line in lines:
+        print(line, file=sys.stderr)

@@ -1,0 +1,101 @@
+"""Progress of a search on stderr: one line that changes on a terminal, one line per fact elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from metaharness.run import Run
+
+REFRESH_SECONDS = 0.1
+
+
+class Progress:
+    """Listens to a run and shows what happens: candidate, cases done, rate, cost, time left, best so far."""
+
+    def __init__(self, run: Run, *, quiet: bool) -> None:
+        self._run = run
+        self._quiet = quiet
+        self._live = sys.stderr.isatty() and not quiet
+        self._started = time.monotonic()
+        self._shown = 0.0
+        self._width = 0
+        self._cases = 0
+        self._name = ""
+
+    def __call__(self, kind: str, fields: Mapping[str, Any]) -> None:
+        """One event of the run."""
+        if self._quiet:
+            return
+        if kind == "case_ended":
+            self._cases += 1
+            self._refresh()
+            return
+        if kind in ("submitted", "evaluating"):
+            self._name = f"{fields['iteration']:03d} {fields['name']}"
+        line = _fact(kind, fields, self._run)
+        if line is not None:
+            self.clear()
+            print(line, file=sys.stderr, flush=True)
+
+    def clear(self) -> None:
+        """Take the changing line away."""
+        if self._live and self._width:
+            print("\r" + " " * self._width + "\r", end="", file=sys.stderr, flush=True)
+            self._width = 0
+
+    def _refresh(self) -> None:
+        now = time.monotonic()
+        if not self._live or now - self._shown < REFRESH_SECONDS:
+            return
+        self._shown = now
+        text = self._line(now - self._started)
+        print("\r" + text.ljust(self._width), end="", file=sys.stderr, flush=True)
+        self._width = len(text)
+
+    def _line(self, elapsed: float) -> str:
+        config, spent = self._run.config, self._run.spent
+        rate = self._cases / elapsed if elapsed > 0 else 0.0
+        per_candidate = self._run.pairs_per_candidate
+        candidates = len(self._run.domain.baselines()) + config.iterations
+        left = max(0, candidates * per_candidate - spent.case_evaluations)
+        best = self._run.history.best()
+        primary = self._run.history.objectives[0].name
+        parts = [
+            f"round {len(self._run.history.closed_rounds)}",
+            self._name,
+            f"{self._cases} cases",
+            f"{rate:.1f}/s",
+            f"about {_duration(left / rate)} left" if rate else "",
+            f"{spent.calls:,} calls",
+            f"${spent.usd:.4f}" + (" + unpriced" if spent.unpriced_calls else ""),
+            f"best {best.score.objectives[primary].mean:.3f} ({best.number:03d})" if best and best.score else "",
+        ]
+        return " | ".join(part for part in parts if part)
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(int(seconds + 0.5), 60)
+    return f"{minutes}:{rest:02d}"
+
+
+def _fact(kind: str, fields: Mapping[str, Any], run: Run) -> str | None:
+    if kind == "scored":
+        iteration = run.history.iteration(fields["iteration"])
+        mean = "-" if fields["mean"] is None else f"{fields['mean']:.3f}"
+        missing = f", {fields['missing']} missing" if fields["missing"] else ""
+        return f"{iteration.number:03d} {iteration.proposal.name}: {run.history.objectives[0].name} {mean}{missing}"
+    if kind == "rejected":
+        name = run.history.iteration(fields["iteration"]).proposal.name
+        return f"{fields['iteration']:03d} {name}: rejected at {fields['stage']}: {fields['message'].splitlines()[0]}"
+    if kind == "round_closed":
+        after = fields["incumbent_after"]
+        best = "none" if after is None else f"{after:03d}"
+        news = " (new)" if after != fields["incumbent_before"] else ""
+        return f"round {fields['round']} closed; incumbent {best}{news}"
+    if kind == "proposer_failed":
+        return f"the proposer failed in round {fields['round']}: {fields['error']}"
+    return None

@@ -1,0 +1,145 @@
+"""`runs`, `scoreboard`, `summary` and `cost`: what a run has come to."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from metaharness.cli import options
+from metaharness.cli.app import command
+
+Rebuild = Annotated[bool, typer.Option("--rebuild", help="Write the derived files anew from what is recorded.")]
+
+
+@command(
+    """
+    metaharness runs
+    metaharness runs --json
+    """
+)
+def runs(root: options.Root = options.DEFAULT_ROOT, as_json: options.AsJson = False) -> None:
+    """List the runs below the root, oldest first."""
+    from metaharness.history import History
+    from metaharness.scoring.scoreboard import align, format_estimate
+    from metaharness.store import RunStore, list_runs
+
+    rows: list[dict[str, Any]] = []
+    for path in list_runs(root):
+        history = History(RunStore.open(path, record=False))
+        best = history.best()
+        score = best.score if best is not None else None
+        rows.append(
+            {
+                "run": history.record.run_id,
+                "domain": history.record.domain_name,
+                "created": history.record.created,
+                "iterations": len(history),
+                "best": best.number if best is not None else None,
+                "score": format_estimate(score, history.objectives[0]) if score is not None else None,
+                "path": str(path),
+            }
+        )
+    if as_json:
+        options.print_json(rows)
+    elif not rows:
+        typer.echo(f"no runs in {root}")
+    else:
+        heads = ["run", "domain", "created", "iterations", "best", "score"]
+        typer.echo(align([heads, *[["-" if row[head] is None else str(row[head]) for head in heads] for row in rows]]))
+
+
+@command(
+    """
+    metaharness scoreboard
+    metaharness scoreboard 2026-04-23 --json
+    """
+)
+def scoreboard(
+    run_name: options.RunName = None, root: options.Root = options.DEFAULT_ROOT, as_json: options.AsJson = False
+) -> None:
+    """Show every candidate of a run: objectives with intervals, verdict, frontier, incumbent."""
+    from metaharness.history import History
+
+    board = History(options.open_reader(root, run_name)).scoreboard()
+    if as_json:
+        options.print_json({"incumbent": board.incumbent, "frontier": list(board.frontier), "iterations": board.rows()})
+    else:
+        typer.echo(board.text())
+
+
+@command(
+    """
+    metaharness summary
+    metaharness summary 2026-04-23 --rebuild
+    """
+)
+def summary(
+    run_name: options.RunName = None,
+    rebuild: Rebuild = False,
+    root: options.Root = options.DEFAULT_ROOT,
+    as_json: options.AsJson = False,
+) -> None:
+    """Say what a run has come to: status, best candidate, frontier, what was spent."""
+    from metaharness.history import History
+    from metaharness.run import Run
+    from metaharness.run.summaries import read_spent, run_status, summary_page
+    from metaharness.store import find_run
+
+    if rebuild:
+        Run.open(find_run(root, run_name)).store.close()
+    history = History(options.open_reader(root, run_name))
+    page = summary_page(history, run_status(history), read_spent(history).model_dump())
+    if as_json:
+        options.print_json(page)
+        return
+    best = page["best"]
+    typer.echo(f"run         {page['run']} ({page['domain']})")
+    typer.echo(f"status      {page['status']}")
+    typer.echo(f"iterations  {page['iterations']} in {page['rounds']} rounds")
+    if best is not None:
+        low, high = best["interval"]
+        interval = "" if low is None else f" [{low:.3f}, {high:.3f}]"
+        typer.echo(f"best        {best['iteration']:03d} {best['name']}: {best['score']:.3f}{interval}")
+        typer.echo(
+            f"            {best['hypothesis']}" if best["hypothesis"] else "            (no hypothesis recorded)"
+        )
+    typer.echo(f"frontier    {', '.join(f'{number:03d}' for number in page['frontier']) or 'none'}")
+    _print_spent(page["spent"])
+
+
+@command(
+    """
+    metaharness cost
+    metaharness cost 2026-04-23 --json
+    """
+)
+def cost(
+    run_name: options.RunName = None, root: options.Root = options.DEFAULT_ROOT, as_json: options.AsJson = False
+) -> None:
+    """Say what a run has cost, by role and model, from its journal."""
+    from metaharness.history import History
+    from metaharness.run.summaries import read_cost
+    from metaharness.scoring.scoreboard import align
+
+    page = read_cost(History(options.open_reader(root, run_name)))
+    if as_json:
+        options.print_json(page)
+        return
+    heads = ["role", "model", "calls", "input_tokens", "output_tokens", "usd", "unpriced"]
+    rows = [[_cell(head, row[head]) for head in heads] for row in page["by_role_and_model"]]
+    typer.echo(align([heads, *rows]))
+    _print_spent(page["spent"])
+
+
+def _cell(head: str, value: Any) -> str:
+    return f"{value:.4f}" if head == "usd" else f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def _print_spent(spent: dict[str, Any]) -> None:
+    usd = f"${spent['usd']:.4f}" + (f" + {spent['unpriced_calls']:,} unpriced calls" if spent["unpriced_calls"] else "")
+    typer.echo(
+        f"spent       {spent['candidates']} candidates, {spent['case_evaluations']:,} case evaluations, "
+        f"{spent['calls']:,} calls, {spent['input_tokens'] + spent['output_tokens']:,} tokens, {usd}, "
+        f"{spent['seconds']:.1f} s"
+    )

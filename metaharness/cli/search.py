@@ -1,0 +1,187 @@
+"""`run` and `resume`: the commands that record."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from metaharness.cli import options
+from metaharness.cli.app import INTERRUPTED, command
+
+if TYPE_CHECKING:
+    from anyio import CancelScope
+
+    from metaharness.cli.progress import Progress
+    from metaharness.records import Budget
+    from metaharness.run import Run
+
+Iterations = Annotated[
+    int | None, typer.Option("--iterations", "-n", min=0, help="Candidates to propose. Default: 10, or the script's.")
+]
+PerRound = Annotated[int, typer.Option("--candidates-per-round", "-k", min=1, help="Candidates per round.")]
+Patience = Annotated[int | None, typer.Option(min=1, help="Stop after so many rounds without a new incumbent.")]
+ProposerName = Annotated[str, typer.Option("--proposer", "-p", help="What writes candidates: scripted.")]
+RunId = Annotated[str | None, typer.Option("--name", help="The run's id. Default: the time.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")]
+MaxCandidates = Annotated[int | None, typer.Option("--budget-candidates", min=0, help="At most so many candidates.")]
+MaxCases = Annotated[int | None, typer.Option("--budget-cases", min=0, help="At most so many case evaluations.")]
+MaxCalls = Annotated[int | None, typer.Option("--budget-calls", min=0, help="At most so many model calls.")]
+MaxTokens = Annotated[int | None, typer.Option("--budget-tokens", min=0, help="At most so many tokens.")]
+MaxUsd = Annotated[float | None, typer.Option("--budget-usd", min=0, help="At most so many dollars.")]
+
+
+@command(
+    """
+    metaharness run --domain text_classification --data DATA --text-field question --label-field answer
+    metaharness run -d my_domain -m anthropic:claude-haiku-4-5 -n 20 -k 2 --patience 4 --budget-calls 5000
+    """
+)
+def run(
+    domain: options.Domain,
+    data: options.Data = None,
+    text_field: options.TextField = None,
+    label_field: options.LabelField = None,
+    domain_option: options.DomainOption = None,
+    proposer: ProposerName = "scripted",
+    model: options.Model = "embedded:icl",
+    base_url: options.BaseUrl = None,
+    judge: options.Judge = None,
+    price: options.Price = None,
+    iterations: Iterations = None,
+    candidates_per_round: PerRound = 1,
+    patience: Patience = None,
+    concurrency: options.Concurrency = 8,
+    trials: options.Trials = 1,
+    limit: options.Limit = None,
+    seed: options.Seed = 0,
+    sandbox: options.Sandbox = "process",
+    budget_candidates: MaxCandidates = None,
+    budget_cases: MaxCases = None,
+    budget_calls: MaxCalls = None,
+    budget_tokens: MaxTokens = None,
+    budget_usd: MaxUsd = None,
+    root: options.Root = options.DEFAULT_ROOT,
+    name: RunId = None,
+    quiet: Quiet = False,
+    as_json: options.AsJson = False,
+) -> None:
+    """Search: score the baselines, then let a proposer write better harnesses, round after round."""
+    from metaharness.records import RunConfig
+    from metaharness.run import Run
+
+    reference = options.domain_reference(domain)
+    chosen = options.domain_options(data, text_field, label_field, domain_option)
+    config = RunConfig(
+        domain=reference,
+        domain_options=chosen,
+        models=options.models(model, base_url, judge),
+        proposer=proposer,
+        iterations=_iterations(iterations, proposer, reference, chosen),
+        candidates_per_round=candidates_per_round,
+        patience=patience,
+        concurrency=concurrency,
+        trials=trials,
+        limit=limit,
+        seed=seed,
+        sandbox=sandbox,
+        budget=_budget(budget_candidates, budget_cases, budget_calls, budget_tokens, budget_usd),
+        prices=options.prices(price),
+    )
+    _record(lambda: Run.create(config, root, name=name), quiet=quiet, as_json=as_json)
+
+
+@command(
+    """
+    metaharness resume
+    metaharness resume 2026-04-23_17-21-21 --budget-calls 10000
+    """
+)
+def resume(
+    run_name: options.RunName = None,
+    budget_candidates: MaxCandidates = None,
+    budget_cases: MaxCases = None,
+    budget_calls: MaxCalls = None,
+    budget_tokens: MaxTokens = None,
+    budget_usd: MaxUsd = None,
+    root: options.Root = options.DEFAULT_ROOT,
+    quiet: Quiet = False,
+    as_json: options.AsJson = False,
+) -> None:
+    """Go on with an interrupted run: finish its round, ask missing cases again, repeat no completed call."""
+    from metaharness.run import Run
+    from metaharness.store import find_run
+
+    path = find_run(root, run_name)
+    raised = _budget(budget_candidates, budget_cases, budget_calls, budget_tokens, budget_usd)
+    _record(lambda: Run.open(path, raised=raised), quiet=quiet, as_json=as_json)
+
+
+def _iterations(wanted: int | None, proposer: str, domain: str, chosen: dict[str, str]) -> int:
+    """How many candidates to propose: as many as were asked for, but no more than a script has."""
+    from metaharness.loading import load_domain
+    from metaharness.proposers.scripted import read_proposals
+
+    if proposer != "scripted":
+        return 10 if wanted is None else wanted
+    available = len(read_proposals(load_domain(domain, chosen)))
+    return available if wanted is None else min(wanted, available)
+
+
+def _budget(
+    candidates: int | None, cases: int | None, calls: int | None, tokens: int | None, usd: float | None
+) -> Budget:
+    from metaharness.records import Budget
+
+    return Budget(candidates=candidates, case_evaluations=cases, calls=calls, tokens=tokens, usd=usd)
+
+
+def _record(open_run: Callable[[], Run], *, quiet: bool, as_json: bool) -> None:
+    """Search until the end or a signal, then say what came out."""
+    import anyio
+
+    from metaharness.cli.output import outcome
+
+    run, reason, interrupted = anyio.run(_search, open_run, quiet)
+    outcome(run, reason, as_json=as_json)
+    if interrupted:
+        raise typer.Exit(INTERRUPTED)
+
+
+async def _search(open_run: Callable[[], Run], quiet: bool) -> tuple[Run, str, bool]:
+    """The search beside a task that listens for signals.
+
+    The first Ctrl+C or SIGTERM lets what is in the air end and be written; the second one drops it.
+    """
+    import anyio
+
+    from metaharness.cli.progress import Progress
+    from metaharness.proposers import open_proposer
+    from metaharness.search import search
+
+    async with open_run() as run:
+        run.listener = progress = Progress(run, quiet=quiet)
+        reason = "stopped at once; calls in the air were lost"
+        async with anyio.create_task_group() as group:
+            group.start_soon(_stop_on_signal, run, group.cancel_scope, progress)
+            reason = await search(run, open_proposer(run.config.proposer))
+            group.cancel_scope.cancel()
+        progress.clear()
+        return run, reason, run.stopping
+
+
+async def _stop_on_signal(run: Run, cancel: CancelScope, progress: Progress) -> None:
+    import anyio
+
+    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        async for _ in signals:
+            progress.clear()
+            if run.stopping:
+                cancel.cancel()
+                return
+            run.stop()
+            message = "stopping: what is in the air is finished and written; once more to stop at once"
+            print(message, file=sys.stderr, flush=True)

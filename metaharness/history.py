@@ -1,0 +1,183 @@
+"""What a run has recorded, read back: iterations, scores, verdicts, and the comparisons over them.
+
+It writes nothing and needs neither the domain nor a model, so it serves readers as well as the process that records.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from metaharness.errors import UsageError
+from metaharness.records import ObjectiveRecord, Rejection, RunRecord, Score, VerdictRecord
+from metaharness.scoring.measures import PairRow, measure, row_means
+from metaharness.scoring.paired import Comparison
+from metaharness.scoring.scoreboard import Iteration, Scoreboard, incumbent
+from metaharness.scoring.verdicts import compare_rows
+from metaharness.store import RunStore
+
+ROWS_KEPT = 32
+"""Iterations whose rows are kept in memory."""
+
+
+@dataclass(frozen=True)
+class ClosedRound:
+    """A round whose verdicts have been spoken."""
+
+    number: int
+    proposals: int
+    """How many candidates were handed in; 0 is a failed round."""
+    incumbent_before: int | None
+    incumbent_after: int | None
+
+
+@dataclass(frozen=True)
+class CaseComparison:
+    """Two iterations, case by case."""
+
+    a: Iteration
+    b: Iteration
+    comparison: Comparison
+    means_a: dict[str, float]
+    """Unit to primary mean."""
+    means_b: dict[str, float]
+
+
+class History:
+    """The recorded part of a run. The process that records keeps it up to date through `put` and `close_round`."""
+
+    def __init__(self, store: RunStore) -> None:
+        self.store = store
+        self._rows: OrderedDict[int, list[PairRow]] = OrderedDict()
+        self._iterations: list[Iteration] = []
+        self.closed_rounds: list[ClosedRound] = []
+        verdicts: dict[int, VerdictRecord] = {}
+        for event in store.events("round_closed"):
+            fields = event.model_dump()
+            self.closed_rounds.append(
+                ClosedRound(fields["round"], fields["proposals"], fields["incumbent_before"], fields["incumbent_after"])
+            )
+            for raw in fields["verdicts"]:
+                verdict = VerdictRecord.model_validate(raw)
+                verdicts[verdict.iteration] = verdict
+        for event in store.events("verdict"):  # spoken anew, after missing pairs were filled
+            verdict = VerdictRecord.model_validate(event.model_dump())
+            verdicts[verdict.iteration] = verdict
+        for proposal in store.iterations():
+            number = proposal.iteration
+            score = store.score(number)
+            rejection = store.rejection(number) if score is None else None
+            self._iterations.append(Iteration(proposal, rejection, score, verdicts.get(number)))
+        self._incumbent: int | None = None
+        self._find_incumbent()
+
+    @property
+    def record(self) -> RunRecord:
+        """The run's configuration."""
+        return self.store.record
+
+    @property
+    def objectives(self) -> Sequence[ObjectiveRecord]:
+        """The domain's objectives; the first is the primary one."""
+        return self.record.objectives
+
+    @property
+    def iterations(self) -> Sequence[Iteration]:
+        """All iterations in order."""
+        return self._iterations
+
+    def __iter__(self) -> Iterator[Iteration]:
+        return iter(self._iterations)
+
+    def __len__(self) -> int:
+        return len(self._iterations)
+
+    def iteration(self, number: int) -> Iteration:
+        """One iteration. Raises UsageError when there is none of that number."""
+        if not 0 <= number < len(self._iterations):
+            known = f"000 to {len(self._iterations) - 1:03d}" if self._iterations else "none yet"
+            raise UsageError(
+                f"there is no iteration {number:03d} in run {self.record.run_id}", hint=f"recorded iterations: {known}"
+            )
+        return self._iterations[number]
+
+    def rows(self, number: int) -> list[PairRow]:
+        """The numbers of every pair of an iteration, the latest attempt of each, sorted by case and trial."""
+        if number in self._rows:
+            self._rows.move_to_end(number)
+            return self._rows[number]
+        self.iteration(number)
+        measured = self.store.measure_traces(number, lambda trace: measure(trace, self.objectives))
+        return self.keep_rows(number, list(measured.values()))
+
+    def keep_rows(self, number: int, rows: Sequence[PairRow]) -> list[PairRow]:
+        """Put rows that were just measured where `rows` finds them."""
+        kept = sorted(rows, key=lambda row: (row.case_id, row.trial))
+        self._rows[number] = kept
+        self._rows.move_to_end(number)
+        while len(self._rows) > ROWS_KEPT:
+            self._rows.popitem(last=False)
+        return kept
+
+    def incumbent(self) -> Iteration | None:
+        """The best complete candidate of the rounds that are closed."""
+        return None if self._incumbent is None else self.iteration(self._incumbent)
+
+    def best(self) -> Iteration | None:
+        """The best complete candidate of all that is recorded."""
+        return incumbent(self._iterations, self.objectives)
+
+    def scoreboard(self) -> Scoreboard:
+        """The table of all iterations."""
+        return Scoreboard.of(self._iterations, self.objectives)
+
+    def compare(self, a: int, b: int) -> CaseComparison:
+        """Two iterations over the cases they share. A test after the fact: exploratory, not a verdict."""
+        rows_a, rows_b = self.rows(a), self.rows(b)
+        return CaseComparison(
+            self.iteration(a),
+            self.iteration(b),
+            compare_rows(rows_a, rows_b, self.objectives[0]),
+            row_means(rows_a),
+            row_means(rows_b),
+        )
+
+    # -- kept up to date by the process that records -------------------------------------------------------------
+
+    def add(self, iteration: Iteration) -> None:
+        """A candidate was submitted."""
+        self._iterations.append(iteration)
+
+    def put(
+        self,
+        number: int,
+        *,
+        score: Score | None = None,
+        rejection: Rejection | None = None,
+        verdict: VerdictRecord | None = None,
+    ) -> Iteration:
+        """Something became known of an iteration; what is None stays as it was."""
+        known = self.iteration(number)
+        changed = replace(
+            known,
+            score=score or known.score,
+            rejection=rejection or known.rejection,
+            verdict=verdict or known.verdict,
+        )
+        self._iterations[number] = changed
+        if score is not None and known.proposal.round < len(self.closed_rounds):
+            self._find_incumbent()
+        return changed
+
+    def close_round(self, closed: ClosedRound) -> None:
+        """A round has ended."""
+        self.closed_rounds.append(closed)
+        self._incumbent = closed.incumbent_after
+
+    def _find_incumbent(self) -> None:
+        closed = len(self.closed_rounds)
+        found = incumbent(
+            [iteration for iteration in self._iterations if iteration.proposal.round < closed], self.objectives
+        )
+        self._incumbent = found.number if found is not None else None

@@ -1,0 +1,58 @@
+"""Replays candidates from a folder, addressed by round and slot, so that a resumed search gets the same ones."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+
+from metaharness.domain import Domain, candidates_in
+from metaharness.errors import DomainError, UsageError
+from metaharness.loading import read_candidate
+from metaharness.records import Proposal
+from metaharness.run import Round
+
+
+class ScriptedProposer:
+    """Hands in the candidates of the domain's `proposals/` one after another, or those given to it."""
+
+    def __init__(self, proposals: Sequence[Proposal] | None = None) -> None:
+        """Take the proposals to replay; None takes those of the domain."""
+        self._given = proposals
+
+    async def propose(self, round_: Round) -> AsyncIterator[Proposal]:
+        """The proposals whose place is an open slot of this round; none once the script has ended."""
+        proposals = self._given if self._given is not None else read_proposals(round_.domain)
+        first = (round_.number - 1) * round_.width
+        for slot in round_.open_slots:
+            if first + slot < len(proposals):
+                yield proposals[first + slot]
+
+
+def read_proposals(domain: Domain) -> list[Proposal]:
+    """The scripted proposals of a domain, sorted by name.
+
+    Raises:
+        UsageError: There are none.
+    """
+    folder = domain.proposals()
+    found = [read_candidate(path) for path in candidates_in(folder)]
+    if not found:
+        raise UsageError(
+            f"{folder} holds no proposals for the scripted proposer",
+            hint="put candidates there (NAME.py, or NAME/harness.py with proposal.json), or choose another proposer",
+        )
+    return found
+
+
+def read_baselines(domain: Domain) -> list[Proposal]:
+    """The baselines of a domain, as candidates of round 0.
+
+    Raises:
+        DomainError: There are none.
+    """
+    found = [read_candidate(path) for path in domain.baselines()]
+    if not found:
+        raise DomainError(
+            f"{domain.name} has no baselines in {domain.root / 'baselines'}",
+            hint="add at least one harness there, such as baselines/zero_shot.py: it becomes iteration 000",
+        )
+    return found

@@ -1,0 +1,6 @@
+"""One run: the facade that every caller uses, from the command line to a tool of an agent."""
+
+from metaharness.run.facade import Run
+from metaharness.run.rounds import Round
+
+__all__ = ["Round", "Run"]

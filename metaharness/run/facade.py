@@ -1,0 +1,352 @@
+"""The facade: open, submit, evaluate, close a round. Everything that is written about a run goes through here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from metaharness.errors import CandidateError, DomainError, UsageError
+from metaharness.evaluation.ladder import check_files
+from metaharness.evaluation.runner import CaseRunner, SandboxRunner
+from metaharness.evaluation.session import Doors
+from metaharness.gateway import Gateway
+from metaharness.gateway.budget import Ledger
+from metaharness.gateway.prices import PriceTable
+from metaharness.gateway.providers import Provider
+from metaharness.history import History
+from metaharness.records import Budget, Call, Proposal, Rejection, Role, RunConfig, RunRecord, Spent, now
+from metaharness.run.ground import Ground, check_unchanged, prepare, record_factory
+from metaharness.run.recorder import Recorder
+from metaharness.run.rounds import Round, Rounds
+from metaharness.run.summaries import cost_page, summary_page, summary_row
+from metaharness.scoring.scoreboard import Iteration
+from metaharness.store import RunStore, check_candidate_files
+from metaharness.store.runs import load_record
+
+Listener = Callable[[str, Mapping[str, Any]], None]
+
+
+class Run:
+    """A run that this process records. Made by `create` or `open`; an async context manager."""
+
+    def __init__(
+        self,
+        store: RunStore,
+        ground: Ground,
+        ledger: Ledger,
+        *,
+        runner: CaseRunner | None,
+        providers: Mapping[Role, Provider] | None,
+    ) -> None:
+        config = store.record.config
+        self.store = store
+        self.config = config
+        self.domain = ground.domain
+        self.history = History(store)
+        self.ledger = ledger
+        self.listener: Listener = lambda _kind, _fields: None
+        """Told every event as it is recorded; for a display of progress."""
+        self._stopping = False
+        self._round: Round | None = None
+        self._taken: set[int] = set()
+        self._gateway = Gateway(
+            config.models,
+            journal=store.journal,
+            ledger=ledger,
+            prices=PriceTable(config.prices),
+            concurrency=config.concurrency,
+            redact=ground.redact,
+            providers=providers,
+        )
+        material = ground.material(config.sandbox, lambda: self._stopping)
+        self._recorder = Recorder(
+            store,
+            self.history,
+            config,
+            ground,
+            runner or SandboxRunner(material),
+            Doors(self._gateway),
+            lambda: self.ledger.spent,
+            self._tell,
+        )
+        self._rounds = Rounds(self.history, config, ledger, ground.domain, self._recorder.pairs_per_candidate)
+
+    # -- opening and closing -------------------------------------------------------------------------------------
+
+    @classmethod
+    def create(
+        cls,
+        config: RunConfig,
+        root: Path,
+        *,
+        name: str | None = None,
+        runner: CaseRunner | None = None,
+        providers: Mapping[Role, Provider] | None = None,
+    ) -> Self:
+        """Begin a run in a directory of its own below `root`.
+
+        Args:
+            config: Everything that was chosen.
+            root: The folder of all runs.
+            name: The id of the run; None takes the time.
+            runner: Evaluates cases; None takes workers on this machine.
+            providers: Models to use instead of those the configuration names, by role.
+
+        Raises:
+            MetaharnessError: The domain, a model or the directory cannot be used.
+        """
+        ground = prepare(config)
+        ledger = Ledger(config.budget, PriceTable(config.prices))
+        store = RunStore.create(root, record_factory(config, ground), name=name, redact=ground.redact)
+        run = cls(store, ground, ledger, runner=runner, providers=providers)
+        run._tell("created", run=store.record.run_id)
+        return run
+
+    @classmethod
+    def open(
+        cls,
+        path: Path,
+        *,
+        raised: Budget | None = None,
+        runner: CaseRunner | None = None,
+        providers: Mapping[Role, Provider] | None = None,
+    ) -> Self:
+        """Go on recording a run that was interrupted or has ended.
+
+        Args:
+            path: Its directory.
+            raised: Upper bounds that replace those of the configuration for this session; None in a field keeps it.
+            runner: As in `create`.
+            providers: As in `create`.
+
+        Raises:
+            MetaharnessError: It is recorded by another process, is damaged, or its domain has changed.
+        """
+        record = load_record(path)
+        ground = prepare(record.config)
+        check_unchanged(record, ground)
+        calls: list[tuple[Role, Call]] = []
+        store = RunStore.open(
+            path,
+            record=True,
+            redact=ground.redact,
+            on_entry=lambda entry: calls.append((entry.attribution.role, _bare(entry.call))),
+        )
+        bounds = record.config.budget.model_copy(update=raised.model_dump(exclude_none=True) if raised else {})
+        ledger = Ledger(bounds, PriceTable(record.config.prices))
+        run = cls(store, ground, ledger, runner=runner, providers=providers)
+        scores = [iteration.score for iteration in run.history if iteration.score is not None]
+        ledger.restore(
+            calls,
+            candidates=sum(not iteration.is_baseline for iteration in run.history),
+            case_evaluations=sum(run._charged(iteration) for iteration in run.history),
+            seconds=max((score.spent.seconds for score in scores), default=0.0),
+        )
+        run.rebuild_summaries()
+        run._tell("opened", budget=ledger.limits.model_dump(exclude_none=True))
+        return run
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        try:
+            await self._gateway.aclose()
+        finally:
+            self.store.close()
+
+    @property
+    def record(self) -> RunRecord:
+        """The run's configuration as it is on disk."""
+        return self.store.record
+
+    @property
+    def spent(self) -> Spent:
+        """A reading of the ledger."""
+        return self.ledger.spent
+
+    @property
+    def stopping(self) -> bool:
+        """Whether a stop was asked for."""
+        return self._stopping
+
+    def stop(self) -> None:
+        """Start nothing new. What is in the air ends and is written."""
+        self._stopping = True
+
+    @property
+    def pairs_per_candidate(self) -> int:
+        """How many pairs of case and trial one candidate is evaluated on."""
+        return self._recorder.pairs_per_candidate
+
+    # -- rounds --------------------------------------------------------------------------------------------------
+
+    async def reopen(self) -> None:
+        """Ask the missing pairs of closed rounds again, and speak the verdicts of those anew."""
+        closed = len(self.history.closed_rounds)
+        missing = [
+            iteration
+            for iteration in self.history
+            if iteration.state == "incomplete" and iteration.proposal.round < closed
+        ]
+        for iteration in missing:
+            if self._stopping or not self._rounds.calls_left:
+                return
+            changed = await self.evaluate(iteration)
+            verdict = self._rounds.verdict_again(changed)
+            self._tell("verdict", **verdict.model_dump())
+            self.history.put(changed.number, verdict=verdict)
+        if missing:
+            self.rebuild_summaries()
+
+    def next_round(self) -> Round | None:
+        """The round to work on: the interrupted one, or a new one. None when the search is over or was stopped."""
+        if self._stopping:
+            return None
+        self._round = self._rounds.next()
+        self._taken = set()
+        return self._round
+
+    def why_over(self) -> str | None:
+        """Why no further round begins; None while one may."""
+        return self._rounds.why_over()
+
+    async def submit(self, proposal: Proposal) -> Iteration:
+        """Record a candidate and send it up the ladder. What the ladder rejects is recorded too.
+
+        Raises:
+            UsageError: The round has no open slot.
+        """
+        round_ = self._round
+        slots = [slot for slot in round_.open_slots if slot not in self._taken] if round_ is not None else []
+        if round_ is None or not slots:
+            raise UsageError("this round takes no further candidate", hint="close it and begin the next round")
+        self._taken.add(slots[0])
+        if round_.number > 0:
+            self.ledger.charge_candidate()
+        self.ledger.charge_case_evaluations(self._recorder.pairs_per_candidate)
+        files, rejection = _checked(proposal.files)
+        parents = proposal.parents or ((round_.incumbent.number,) if round_.incumbent is not None else ())
+        record = self.store.add_iteration(
+            replace(proposal, files=files, parents=parents), round=round_.number, slot=slots[0]
+        )
+        number = record.iteration
+        self.history.add(Iteration(record))
+        self._tell("submitted", iteration=number, name=record.name, round=round_.number)
+        if rejection is not None:
+            return self._refunded(self._recorder.reject(number, rejection))
+        return self._refunded(await self._recorder.climb(number))
+
+    async def evaluate(self, iteration: Iteration) -> Iteration:
+        """Evaluate what is left of a candidate, and score it once every planned pair has been evaluated.
+
+        Returns the iteration as it stands then; without a score when a stop came between.
+        """
+        if iteration.rejection is not None:
+            return iteration
+        return self._refunded(await self._recorder.evaluate(iteration))
+
+    def close_round(self, round_: Round) -> bool:
+        """Speak the verdicts of a round, in iteration order, against its snapshot.
+
+        Returns False, and changes nothing, while a candidate of the round is not evaluated.
+
+        Raises:
+            DomainError: A baseline does not pass the ladder.
+        """
+        outcome = self._rounds.close(round_)
+        if outcome is None:
+            return False
+        if round_.number == 0:
+            self._check_baselines()
+        closed, verdicts = outcome
+        self._tell(
+            "round_closed",
+            round=closed.number,
+            proposals=closed.proposals,
+            incumbent_before=closed.incumbent_before,
+            incumbent_after=closed.incumbent_after,
+            verdicts=[verdict.model_dump() for verdict in verdicts],
+        )
+        self.history.close_round(closed)
+        for verdict in verdicts:
+            changed = self.history.put(verdict.iteration, verdict=verdict)
+            self.store.append_summary(summary_row(changed, self.history.objectives[0].name))
+        self._write_summaries("running")
+        return True
+
+    def fail_proposer(self, error: Exception) -> None:
+        """The proposer of this round failed; the round ends with what it has handed in."""
+        number = self._round.number if self._round is not None else None
+        self._tell("proposer_failed", round=number, error=f"{type(error).__name__}: {error}"[:2000])
+
+    def end(self, reason: str) -> None:
+        """The search is over, or was stopped."""
+        self._tell("ended", reason=reason)
+        self._write_summaries(reason)
+
+    def rebuild_summaries(self) -> None:
+        """Write every derived file anew from what is recorded."""
+        primary = self.history.objectives[0].name
+        closed = len(self.history.closed_rounds)
+        done = [iteration for iteration in self.history if iteration.proposal.round < closed]
+        self.store.rewrite_summary(summary_row(iteration, primary) for iteration in done)
+        self._write_summaries(self.why_over() or "running")
+
+    # -- inside --------------------------------------------------------------------------------------------------
+
+    def _tell(self, kind: str, /, **fields: Any) -> None:
+        self.store.event(kind, **fields)
+        self.listener(kind, fields)
+
+    def _write_summaries(self, status: str) -> None:
+        self.store.write_summary(summary_page(self.history, status, self.spent.model_dump()))
+        self.store.write_cost(cost_page(self.ledger))
+
+    def _check_baselines(self) -> None:
+        failed = [iteration for iteration in self.history if iteration.rejection is not None]
+        if failed:
+            reasons = [
+                f"{iteration.proposal.name}: {iteration.rejection.stage}: {iteration.rejection.message}"
+                for iteration in failed
+                if iteration.rejection is not None
+            ]
+            raise DomainError(
+                "a baseline does not pass the ladder:\n" + "\n".join(f"  - {reason}" for reason in reasons),
+                hint=f"mend it and start a new run; the tracebacks are in {self.store.path / 'iterations'}",
+            )
+
+    def _rows(self, number: int) -> int:
+        return len(self.store.measure_traces(number, lambda trace: trace.status))
+
+    def _refunded(self, iteration: Iteration) -> Iteration:
+        """Give back what was counted for a candidate that has just been rejected."""
+        if iteration.rejection is not None:
+            unused = self._recorder.pairs_per_candidate - self._rows(iteration.number)
+            self.ledger.refund_case_evaluations(unused)
+        return iteration
+
+    def _charged(self, iteration: Iteration) -> int:
+        """How many pairs of an iteration the ledger has counted."""
+        return self._recorder.pairs_per_candidate if iteration.rejection is None else self._rows(iteration.number)
+
+
+def _checked(files: Mapping[str, str]) -> tuple[Mapping[str, str], Rejection | None]:
+    """The files to record, and why the candidate is rejected before any code of it runs."""
+    try:
+        check_candidate_files(files)
+    except CandidateError as error:
+        message = error.message if error.hint is None else f"{error.message} ({error.hint})"
+        rejection = Rejection(stage="interface", message=message, time=now())
+        return {"harness.py": files.get("harness.py", "")}, rejection
+    return files, check_files(files)
+
+
+def _bare(call: Call) -> Call:
+    """The numbers of a call without its texts, for the ledger."""
+    return call.model_copy(update={"request": {}, "response": None})

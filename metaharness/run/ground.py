@@ -1,0 +1,113 @@
+"""What a run stands on: its domain, its cases in the run's order, and the check that none of it has changed."""
+
+from __future__ import annotations
+
+import platform
+import random
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from metaharness import __version__
+from metaharness.domain import Case, Domain, Split, cases_hash, domain_hash, evaluator_hash, split_cases
+from metaharness.errors import DomainError, UsageError
+from metaharness.evaluation.workbench import Material
+from metaharness.loading import load_domain
+from metaharness.records import RunConfig, RunRecord, now
+from metaharness.sandbox import open_sandbox
+
+
+@dataclass(frozen=True)
+class Ground:
+    """A loaded domain with the cases of one split."""
+
+    domain: Domain
+    split: Split
+    cases: dict[str, Case]
+    """By id, in the order in which they are evaluated."""
+    train: Sequence[Case]
+
+    def material(self, sandbox: str, stop: Callable[[], bool]) -> Material:
+        """What evaluations are made of."""
+        examples: list[dict[str, Any]] = []
+
+        def shown() -> list[dict[str, Any]]:
+            if not examples:
+                examples.extend({"input": case.input, "expected": case.expected} for case in self.train)
+            return examples
+
+        return Material(self.domain, open_sandbox(sandbox), self.cases, shown, stop)
+
+    @property
+    def redact(self) -> Callable[[str], str] | None:
+        """The domain's redaction; None where it has none, so that no text is walked for nothing."""
+        return None if type(self.domain).redact is Domain.redact else self.domain.redact
+
+    def pairs(self, trials: int) -> list[tuple[str, int]]:
+        """(case id, trial) for every case and trial: trial by trial, in order."""
+        return [(case_id, trial) for trial in range(trials) for case_id in self.cases]
+
+
+def prepare(config: RunConfig, split: Split = Split.SEARCH) -> Ground:
+    """Load the domain and one split, shuffled once by the seed.
+
+    Raises:
+        UsageError: The domain is not there, or the split has no cases.
+        DomainError: It is not valid.
+    """
+    domain = load_domain(config.domain, config.domain_options)
+    cases = split_cases(domain, split)
+    if not cases:
+        raise UsageError(f"split {split.value} of {domain.name} has no cases", hint="check the domain's data")
+    random.Random(config.seed).shuffle(cases)
+    chosen = cases[: config.limit]
+    train = cases if split is Split.TRAIN else split_cases(domain, Split.TRAIN)
+    if split is Split.TRAIN:
+        train = sorted(cases, key=lambda case: case.id)
+    return Ground(domain, split, {case.id: case for case in chosen}, train)
+
+
+def record_factory(config: RunConfig, ground: Ground) -> Callable[[str], RunRecord]:
+    """Makes `config.json` once the id of the run is known."""
+    domain = ground.domain
+    return partial(
+        _record,
+        config=config,
+        domain_name=domain.name,
+        objectives=[objective.record() for objective in domain.objectives],
+        **_hashes(ground),
+    )
+
+
+def _record(run_id: str, **fields: Any) -> RunRecord:
+    provenance = {"metaharness": __version__, "python": sys.version.split()[0], "platform": platform.platform()}
+    return RunRecord(run_id=run_id, created=now(), provenance=provenance, **fields)
+
+
+def _hashes(ground: Ground) -> dict[str, Any]:
+    by_id = sorted(ground.cases.values(), key=lambda case: case.id)
+    return {
+        "domain_hash": domain_hash(ground.domain),
+        "evaluator_hash": evaluator_hash(ground.domain),
+        "split_hashes": {Split.TRAIN.value: cases_hash(ground.train), Split.SEARCH.value: cases_hash(by_id)},
+    }
+
+
+def check_unchanged(record: RunRecord, ground: Ground) -> None:
+    """Make sure that the run goes on with the domain it was begun with.
+
+    Raises:
+        DomainError: Naming what has changed.
+    """
+    found = _hashes(ground)
+    changed = [name for name in ("domain_hash", "evaluator_hash") if found[name] != getattr(record, name)]
+    splits = found["split_hashes"].items()
+    changed += [f"{split} split" for split, value in splits if record.split_hashes.get(split) != value]
+    if changed:
+        what = ", ".join(name.replace("_hash", "") for name in changed)
+        raise DomainError(
+            f"the domain in {ground.domain.root} is not the one this run was begun with; changed: {what}",
+            hint="undo the change, or start a new run: scores before and after it cannot be compared",
+        )

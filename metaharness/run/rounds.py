@@ -1,0 +1,159 @@
+"""When a round begins, when the search is over, and what is said at a round's end."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from metaharness.domain import Domain
+from metaharness.gateway.budget import Bound, Ledger
+from metaharness.history import ClosedRound, History
+from metaharness.records import RunConfig, VerdictRecord
+from metaharness.scoring.scoreboard import Iteration, incumbent
+from metaharness.scoring.verdicts import judge
+
+HARD_BOUNDS: tuple[Bound, ...] = ("candidates", "calls", "tokens", "usd")
+
+
+@dataclass(frozen=True)
+class Round:
+    """A snapshot of the run, in which a proposer may write candidates."""
+
+    number: int
+    """0 holds the baselines."""
+    incumbent: Iteration | None
+    """What verdicts of this round are spoken against; None before the baselines are scored."""
+    width: int
+    """How many candidates a round of this run has when nothing cuts it short."""
+    open_slots: tuple[int, ...]
+    """Places that have no candidate yet; fewer than usual in a round that was interrupted."""
+    unfinished: tuple[Iteration, ...]
+    """Candidates of an interrupted round, still to be evaluated."""
+    history: History
+    domain: Domain
+
+
+@dataclass
+class Rounds:
+    """The rounds of one run."""
+
+    history: History
+    config: RunConfig
+    ledger: Ledger
+    domain: Domain
+    pairs_per_candidate: int
+
+    def __post_init__(self) -> None:
+        self.baselines = len(self.domain.baselines())
+
+    def next(self) -> Round | None:
+        """The interrupted round, or a new one; None when the search is over."""
+        number = len(self.history.closed_rounds)
+        present = self.members(number)
+        if not present and self.why_over() is not None:
+            return None
+        width = self.baselines if number == 0 else self._width(len(present))
+        taken = {iteration.proposal.slot for iteration in present}
+        return Round(
+            number=number,
+            incumbent=self.history.incumbent(),
+            width=self.config.candidates_per_round,
+            open_slots=tuple(slot for slot in range(width) if slot not in taken),
+            unfinished=tuple(iteration for iteration in present if iteration.state in ("pending", "incomplete")),
+            history=self.history,
+            domain=self.domain,
+        )
+
+    def members(self, number: int) -> list[Iteration]:
+        """The candidates of one of the newest rounds, without walking the whole history."""
+        width = max(self.config.candidates_per_round, self.baselines)
+        return [iteration for iteration in self.history.iterations[-width:] if iteration.proposal.round == number]
+
+    def why_over(self) -> str | None:
+        """Why no further round begins; None while one may."""
+        config, rounds = self.config, self.history.closed_rounds
+        if not rounds:
+            return None
+        if self._proposed >= config.iterations:
+            return f"all {config.iterations} candidates were proposed"
+        if config.patience is not None and self._without_gain() >= config.patience:
+            return f"{config.patience} rounds in a row brought no new incumbent"
+        failed = next((count for count, closed in enumerate(reversed(rounds)) if closed.proposals), len(rounds))
+        if failed >= config.max_failed_rounds:
+            return f"the proposer handed in nothing in {failed} rounds in a row"
+        return self._why_unaffordable()
+
+    def _why_unaffordable(self) -> str | None:
+        spent = next((bound for bound in HARD_BOUNDS if self.ledger.remaining(bound) == 0), None)
+        if spent is not None:
+            return f"the budget of {spent} is spent"
+        if self._affordable() == 0:
+            return "the budget of case evaluations does not reach another candidate"
+        return None
+
+    def close(self, round_: Round) -> tuple[ClosedRound, list[VerdictRecord]] | None:
+        """The end of a round: verdicts in iteration order, against its snapshot. None while one is pending."""
+        members = self.members(round_.number)
+        if any(iteration.state == "pending" for iteration in members):
+            return None
+        before = round_.incumbent
+        best = incumbent([*([before] if before is not None else []), *members], self.history.objectives)
+        closed = ClosedRound(
+            round_.number,
+            proposals=len(members),
+            incumbent_before=before.number if before is not None else None,
+            incumbent_after=best.number if best is not None else None,
+        )
+        return closed, [self._verdict(round_.number, closed.incumbent_before, iteration) for iteration in members]
+
+    def verdict_again(self, iteration: Iteration) -> VerdictRecord:
+        """The verdict of a candidate whose missing pairs were filled, against the incumbent of its own round."""
+        closed = self.history.closed_rounds[iteration.proposal.round]
+        return self._verdict(closed.number, closed.incumbent_before, iteration)
+
+    @property
+    def calls_left(self) -> bool:
+        """Whether the budget allows another model call."""
+        return all(self.ledger.remaining(bound) != 0 for bound in ("calls", "tokens", "usd"))
+
+    def _verdict(self, round_number: int, against: int | None, iteration: Iteration) -> VerdictRecord:
+        number = iteration.number
+        if iteration.rejection is not None:
+            return VerdictRecord(iteration=number, round=round_number, incumbent=against, verdict="rejected")
+        if round_number == 0:
+            return VerdictRecord(iteration=number, round=0, incumbent=None, verdict="baseline")
+        if against is None:
+            return VerdictRecord(iteration=number, round=round_number, incumbent=None, verdict="indecisive")
+        return judge(
+            self.history.rows(number),
+            self.history.rows(against),
+            self.history.objectives[0],
+            iteration=number,
+            round_number=round_number,
+            incumbent=against,
+        )
+
+    @property
+    def _proposed(self) -> int:
+        return max(0, len(self.history) - self.baselines)
+
+    def _width(self, present: int) -> int:
+        """How many slots the round has: so many as are wanted, allowed and paid for."""
+        bounds: Sequence[float | None] = (
+            self.config.iterations - self._proposed,
+            self.ledger.remaining("candidates"),
+            self._affordable(),
+        )
+        left = min(int(bound) for bound in bounds if bound is not None)
+        return min(self.config.candidates_per_round, present + left)
+
+    def _affordable(self) -> int | None:
+        left = self.ledger.remaining("case_evaluations")
+        return None if left is None else int(left) // self.pairs_per_candidate
+
+    def _without_gain(self) -> int:
+        rounds = self.history.closed_rounds[1:]
+        gains = (
+            count for count, closed in enumerate(reversed(rounds)) if closed.incumbent_after != closed.incumbent_before
+        )
+        return next(gains, len(rounds))

@@ -1,0 +1,141 @@
+"""Evaluate one harness without a run: nothing is recorded, and the same harness gets the same numbers as in a run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from metaharness.domain import Split, files_hash
+from metaharness.errors import UsageError
+from metaharness.evaluation.ladder import SMOKE_CASES, check_files
+from metaharness.evaluation.runner import SandboxRunner
+from metaharness.evaluation.session import Doors
+from metaharness.gateway import Gateway, MemoryJournal
+from metaharness.gateway.budget import Ledger
+from metaharness.gateway.prices import PriceTable
+from metaharness.loading import read_candidate
+from metaharness.records import LEARN, CaseTrace, EvaluationPlan, ObjectiveRecord, Rejection, RunConfig, Score, now
+from metaharness.run.evaluating import Tally, make_score
+from metaharness.run.ground import prepare
+
+
+@dataclass
+class Evaluation:
+    """What came out. `score` is None when the ladder rejected the harness, or a stop came between."""
+
+    objectives: list[ObjectiveRecord]
+    rejection: Rejection | None = None
+    score: Score | None = None
+    traces: dict[tuple[str, int], CaseTrace] = field(default_factory=dict)
+    """The latest attempt at each pair."""
+
+
+async def evaluate_harness(
+    harness: Path,
+    config: RunConfig,
+    *,
+    split: Split = Split.SEARCH,
+    ladder: bool = True,
+    listen: Callable[[CaseTrace], None] = lambda _trace: None,
+    stop: Callable[[], bool] = lambda: False,
+) -> Evaluation:
+    """Evaluate a harness file or folder.
+
+    Args:
+        harness: The file, or a folder that holds `harness.py`.
+        config: Domain, model, trials, limit, seed, concurrency, sandbox and budget; the rest is not used.
+        split: `train` or `search`.
+        ladder: Whether to check the harness first, and refuse what fails.
+        listen: Told every trace as it comes.
+        stop: Asked before each case; True starts no further one.
+
+    Raises:
+        UsageError: There is no such harness, or the split is sealed.
+        MetaharnessError: The domain or the model cannot be used.
+    """
+    if split not in (Split.TRAIN, Split.SEARCH):
+        raise UsageError("only train and search can be evaluated", hint="the test split is sealed until a run is over")
+    files = dict(read_candidate(harness).files)
+    ground = prepare(config, split)
+    objectives = [objective.record() for objective in ground.domain.objectives]
+    result = Evaluation(objectives, rejection=check_files(files) if ladder else None)
+    if result.rejection is not None:
+        return result
+    prices = PriceTable(config.prices)
+    ledger = Ledger(config.budget, prices)
+    tally = Tally(objectives, ground.pairs(config.trials), now())
+    ledger.charge_case_evaluations(len(tally.planned))
+    runner = SandboxRunner(ground.material(config.sandbox, stop))
+    gateway = Gateway(
+        config.models,
+        journal=MemoryJournal(),
+        ledger=ledger,
+        prices=prices,
+        concurrency=config.concurrency,
+        redact=ground.redact,
+    )
+    plan = EvaluationPlan(
+        candidate_path=str(harness),
+        candidate_hash=files_hash({path: text.encode("utf-8", "replace") for path, text in files.items()}),
+        pairs=tuple(tally.planned),
+        split=split.value,
+        models=config.models,
+        limits=ground.domain.limits,
+        seed=config.seed,
+        concurrency=config.concurrency,
+        serial=ground.domain.online,
+    )
+    job = _Job(runner, plan, Doors(gateway), tally, result, listen)
+    try:
+        if ladder:
+            await job.climb()
+        if result.rejection is None:
+            await job.evaluate()
+    finally:
+        await gateway.aclose()
+    if tally.whole:
+        result.score = make_score(
+            tally,
+            iteration=None,
+            split=split.value,
+            sandbox=runner.sandbox_name,
+            model=config.models["target"].id,
+            trials=config.trials,
+            spent=ledger.spent,
+        )
+    return result
+
+
+@dataclass
+class _Job:
+    """One evaluation on its way."""
+
+    runner: SandboxRunner
+    plan: EvaluationPlan
+    doors: Doors
+    tally: Tally
+    result: Evaluation
+    listen: Callable[[CaseTrace], None]
+
+    async def climb(self) -> None:
+        """The rungs of the ladder that run code."""
+        smoke = await self.runner.smoke(replace(self.plan, pairs=self.plan.pairs[:SMOKE_CASES]), self.doors)
+        self.result.rejection = smoke.rejection
+        self.tally.order_dependent = smoke.order_dependent
+        for trace in smoke.traces:
+            self._keep(trace)
+
+    async def evaluate(self) -> None:
+        """Every pair that is left."""
+        serial = self.plan.serial or self.tally.order_dependent
+        plan = replace(self.plan, pairs=tuple(self.tally.left(serial=serial)), serial=serial)
+        async with self.runner.run(plan, self.doors) as traces:
+            async for trace in traces:
+                self._keep(trace)
+
+    def _keep(self, trace: CaseTrace) -> None:
+        self.tally.take(trace)
+        if trace.case_id != LEARN:
+            self.result.traces[trace.case_id, trace.trial] = trace
+        self.listen(trace)

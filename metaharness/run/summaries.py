@@ -1,0 +1,113 @@
+"""The derived files of a run: rebuilt at any time from what is recorded, read back by no code."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from metaharness.gateway.budget import Ledger
+from metaharness.gateway.prices import PriceTable
+from metaharness.history import History
+from metaharness.records import Spent
+from metaharness.scoring.scoreboard import Iteration
+
+
+def summary_row(iteration: Iteration, primary: str) -> dict[str, Any]:
+    """One line of `evolution_summary.jsonl`."""
+    proposal, score, verdict, rejection = iteration.proposal, iteration.score, iteration.verdict, iteration.rejection
+    found = score.objectives.get(primary) if score is not None else None
+    return {
+        "iteration": proposal.iteration,
+        "name": proposal.name,
+        "round": proposal.round,
+        "slot": proposal.slot,
+        "parents": proposal.parents,
+        "hypothesis": proposal.hypothesis,
+        "axis": proposal.axis,
+        "components": proposal.components,
+        "predicted_effect": proposal.predicted_effect,
+        "state": iteration.state,
+        "score": found.mean if found is not None else None,
+        "interval": [found.low, found.high] if found is not None else None,
+        "context_chars": score.context_chars if score is not None else None,
+        "delta": verdict.delta if verdict is not None else None,
+        "p": verdict.p if verdict is not None else None,
+        "against": verdict.incumbent if verdict is not None else None,
+        "verdict": verdict.verdict if verdict is not None else None,
+        "rejected": {"stage": rejection.stage, "message": rejection.message} if rejection is not None else None,
+        "submitted": proposal.submitted,
+        "finished": score.finished if score is not None else None,
+        "spent": score.spent.model_dump() if score is not None else None,
+    }
+
+
+def summary_page(history: History, status: str, spent: Mapping[str, Any]) -> dict[str, Any]:
+    """`summary.json`."""
+    board = history.scoreboard()
+    best = history.best()
+    primary = history.objectives[0].name
+    return {
+        "run": history.record.run_id,
+        "domain": history.record.domain_name,
+        "status": status,
+        "iterations": len(history),
+        "rounds": len(history.closed_rounds),
+        "best": summary_row(best, primary) if best is not None else None,
+        "frontier": list(board.frontier),
+        "spent": dict(spent),
+    }
+
+
+def cost_page(ledger: Ledger) -> dict[str, Any]:
+    """`cost.json`: totals by role and model."""
+    return {
+        "spent": ledger.spent.model_dump(),
+        "limits": ledger.limits.model_dump(),
+        "by_role_and_model": [
+            {"role": role, "model": model, **asdict(total)} for (role, model), total in sorted(ledger.totals.items())
+        ],
+    }
+
+
+def read_ledger(history: History) -> Ledger:
+    """The ledger of a run, rebuilt from its journal and scores without recording it."""
+    config = history.record.config
+    ledger = Ledger(config.budget, PriceTable(config.prices), clock=lambda: 0.0)
+    scores = [iteration.score for iteration in history if iteration.score is not None]
+    ledger.restore(
+        ((entry.attribution.role, entry.call) for entry in history.store.journal.entries()),
+        candidates=sum(not iteration.is_baseline for iteration in history),
+        case_evaluations=sum(evaluated(history, iteration) for iteration in history),
+        seconds=max((score.spent.seconds for score in scores), default=0.0),
+    )
+    return ledger
+
+
+def evaluated(history: History, iteration: Iteration) -> int:
+    """How many pairs of an iteration have been evaluated, missing ones included."""
+    if iteration.score is not None:
+        return iteration.score.planned
+    return len(history.store.measure_traces(iteration.number, lambda trace: trace.status))
+
+
+def read_spent(history: History) -> Spent:
+    """What a run has spent so far."""
+    return read_ledger(history).spent
+
+
+def read_cost(history: History) -> dict[str, Any]:
+    """What `cost.json` would say now."""
+    return cost_page(read_ledger(history))
+
+
+def run_status(history: History) -> str:
+    """Why the run ended the last time, or that it has not."""
+    last = None
+    for kind in ("created", "opened", "ended"):
+        for event in history.store.events(kind):
+            if last is None or event.number > last.number:
+                last = event
+    if last is None or last.kind != "ended":
+        return "running or interrupted"
+    return str(last.model_dump().get("reason", "ended"))

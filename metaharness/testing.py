@@ -1,0 +1,180 @@
+"""The public test kit: stand-ins that ship with the package, and the check that every domain runs."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import anyio
+import anyio.to_thread
+
+from metaharness.domain import Case, Domain, GradeContext, Split, split_cases
+from metaharness.errors import DomainError, MetaharnessError
+from metaharness.evaluation.grading import grade_record
+from metaharness.evaluation.ladder import SMOKE_CASES, check_files
+from metaharness.evaluation.runner import SandboxRunner
+from metaharness.evaluation.session import Doors
+from metaharness.fingerprints import Fingerprint, fingerprints
+from metaharness.gateway import Gateway, MemoryJournal
+from metaharness.gateway.budget import Ledger
+from metaharness.gateway.prices import PriceTable
+from metaharness.gateway.providers.scripted import ScriptedProvider as ScriptedModel
+from metaharness.holdout import sealed_fingerprints
+from metaharness.loading import read_candidate
+from metaharness.proposers.scripted import ScriptedProposer
+from metaharness.records import EvaluationPlan, RunConfig
+from metaharness.run.ground import prepare
+
+__all__ = ["DomainReport", "ScriptedModel", "ScriptedProposer", "check_domain"]
+
+SHOWN = 5
+"""Examples named for each finding."""
+
+
+@dataclass
+class DomainReport:
+    """What the check has found. A domain is valid when there are no problems; warnings are for its author to judge."""
+
+    domain: str
+    splits: dict[str, int] = field(default_factory=dict)
+    """Cases by split."""
+    baselines: list[str] = field(default_factory=list)
+    """Those that pass the ladder."""
+    problems: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def valid(self) -> bool:
+        """Whether a run can begin."""
+        return not self.problems
+
+
+async def check_domain(config: RunConfig) -> DomainReport:
+    """Check that a domain can be searched: splits, evaluator, baselines on the ladder, text shared across splits.
+
+    Args:
+        config: The domain, its options and the model that the smoke cases ask.
+
+    Raises:
+        MetaharnessError: The domain cannot be loaded at all; the message says what is missing.
+    """
+    ground = prepare(config)
+    report = DomainReport(ground.domain.name)
+    prints = _splits(ground.domain, report)
+    _shared_text(prints, report)
+    await _evaluator(ground.domain, next(iter(ground.cases.values())), report)
+    baselines = ground.domain.baselines()
+    if not baselines:
+        report.problems.append(
+            f"no baselines in {ground.domain.root / 'baselines'}: iteration 000 is the first of them"
+        )
+    for path in baselines:
+        await _baseline(path, config, report)
+    if not ground.domain.instructions():
+        report.warnings.append("there is no DOMAIN.md: a proposer is told nothing about the domain")
+    return report
+
+
+def _splits(domain: Domain, report: DomainReport) -> dict[str, dict[str, Fingerprint]]:
+    prints: dict[str, dict[str, Fingerprint]] = {}
+    for split in (Split.TRAIN, Split.SEARCH):
+        cases = split_cases(domain, split)
+        prints[split.value] = fingerprints(cases)
+        if split is Split.TRAIN and not cases:
+            report.warnings.append("split train has no cases: harnesses have nothing to learn from")
+    try:
+        prints["test"] = sealed_fingerprints(domain)
+    except MetaharnessError as error:
+        report.warnings.append(f"split test cannot be read, so no run can be finished: {error.message}")
+        prints["test"] = {}
+    else:
+        if not prints["test"]:
+            report.warnings.append("split test has no cases: no run can be finished")
+    report.splits = {name: len(cases) for name, cases in prints.items()}
+    return prints
+
+
+def _shared_text(prints: Mapping[str, Mapping[str, Fingerprint]], report: DomainReport) -> None:
+    for name, cases in prints.items():
+        wholes: dict[int, str] = {}
+        twice = [(case_id, wholes.setdefault(found.whole, case_id)) for case_id, found in cases.items()]
+        repeats = [f"{case_id} = {first}" for case_id, first in twice if case_id != first]
+        if repeats:
+            report.warnings.append(f"{len(repeats)} duplicates within {name}{_examples(repeats, name)}")
+    for a, b in (("train", "search"), ("train", "test"), ("search", "test")):
+        wholes = {found.whole: case_id for case_id, found in prints[a].items()}
+        same = [case_id for case_id, found in prints[b].items() if found.whole in wholes]
+        if same:
+            report.problems.append(f"{len(same)} cases of {b} are also in {a}{_examples(same, b)}")
+        grams = frozenset[int]().union(*(found.grams for found in prints[a].values()))
+        shared = [case_id for case_id, found in prints[b].items() if found.grams & grams and case_id not in same]
+        if shared:
+            share = f"{len(shared)} of {len(prints[b])} cases of {b}"
+            report.warnings.append(f"{share} share ten words in a row with {a}{_examples(shared, b)}")
+
+
+def _examples(found: list[str], split: str) -> str:
+    """Some names; none of the sealed split."""
+    return "" if split == "test" else f": {', '.join(found[:SHOWN])}{', ...' if len(found) > SHOWN else ''}"
+
+
+async def _evaluator(domain: Domain, case: Case, report: DomainReport) -> None:
+    """Grade the expected answer and no answer: both must give a grade, and the first should be the better one."""
+    values: list[float] = []
+    for output in (case.expected, None):
+        context = GradeContext(case=case, output=output, calls=(), trial=0, files=None, judge=None)
+        try:
+            result = await anyio.to_thread.run_sync(domain.evaluator.grade, context)
+            if inspect.isawaitable(result):
+                result = await result
+            values.append(grade_record(result, "").value)
+        except Exception as error:  # noqa: BLE001 - a domain's own code
+            what = "the expected answer" if output is not None else "the answer None"
+            report.problems.append(f"grade() fails on {what} of case {case.id}: {type(error).__name__}: {error}")
+            return
+    primary = domain.objectives[0].record()
+    gap = values[0] - values[1] if primary.direction == "max" else values[1] - values[0]
+    if gap <= 0:
+        report.warnings.append(f"grade() gives the expected answer of case {case.id} no better value than None")
+    if primary.range is not None and not all(primary.range[0] <= value <= primary.range[1] for value in values):
+        report.problems.append(f"grade() leaves the range {primary.range} of {primary.name}: {values}")
+
+
+async def _baseline(path: Path, config: RunConfig, report: DomainReport) -> None:
+    ground = prepare(config)
+    try:
+        rejection = check_files(read_candidate(path).files)
+    except DomainError as error:
+        report.problems.append(error.message)
+        return
+    if rejection is None:
+        prices = PriceTable(config.prices)
+        gateway = Gateway(
+            config.models,
+            journal=MemoryJournal(),
+            ledger=Ledger(config.budget, prices),
+            prices=prices,
+            concurrency=config.concurrency,
+        )
+        plan = EvaluationPlan(
+            candidate_path=str(path),
+            candidate_hash="",
+            pairs=tuple(ground.pairs(1)[:SMOKE_CASES]),
+            split=ground.split.value,
+            models=config.models,
+            limits=ground.domain.limits,
+            seed=config.seed,
+        )
+        try:
+            smoke = await SandboxRunner(ground.material(config.sandbox, lambda: False)).smoke(plan, Doors(gateway))
+        finally:
+            await gateway.aclose()
+        rejection = smoke.rejection
+        if smoke.order_dependent:
+            report.warnings.append(f"baseline {path.name} answers otherwise in another order: it is evaluated serially")
+    if rejection is None:
+        report.baselines.append(path.name)
+    else:
+        report.problems.append(f"baseline {path.name} fails the ladder at {rejection.stage}: {rejection.message}")
