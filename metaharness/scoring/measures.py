@@ -33,27 +33,40 @@ class PairRow:
 
 
 def text_chars(content: Any) -> int:
-    """Characters of one message's content: text, tool results and tool inputs; an image counts nothing."""
+    """Characters of one message's content: text, text in tool results, tool inputs as JSON; an image counts nothing.
+
+    A malformed block counts nothing: no provider takes it.
+    """
     if isinstance(content, str):
         return len(content)
     if isinstance(content, list):
-        return sum(_block_chars(block) for block in content)
+        return sum(_block_chars(block) for block in content if isinstance(block, dict))
     return 0
 
 
-def _block_chars(block: Any) -> int:
-    if not isinstance(block, dict):
-        return len(block) if isinstance(block, str) else 0
-    kind = block.get("type")
-    if kind == "tool_use":
-        return len(json.dumps(block.get("input"), ensure_ascii=False))
-    return text_chars(block.get("content") if kind == "tool_result" else block.get("text"))
+def _block_chars(block: Mapping[str, Any]) -> int:
+    match block:
+        case {"type": "text", "text": str(text)}:
+            return len(text)
+        case {"type": "tool_use"}:
+            return len(json.dumps(block.get("input"), ensure_ascii=False, separators=(",", ":")))
+        case {"type": "tool_result"}:
+            return text_chars(block.get("content"))
+    return 0
 
 
 def request_chars(request: Mapping[str, Any]) -> int:
-    """Characters of all messages of a request, its system prompt included."""
-    messages = request.get("messages") or ()
-    return text_chars(request.get("system")) + sum(text_chars(message.get("content")) for message in messages)
+    """Characters of all messages of a request, its system prompt included.
+
+    A trace also holds requests that were refused unread, so any JSON may stand here.
+    """
+    messages = request.get("messages")
+    listed = messages if isinstance(messages, list) else []
+    try:
+        sent = sum(text_chars(message.get("content")) for message in listed if isinstance(message, dict))
+    except RecursionError:  # nested far deeper than a request can be and still be sent
+        sent = 0
+    return text_chars(request.get("system")) + sent
 
 
 def context_chars(calls: Iterable[Call]) -> int:
@@ -64,25 +77,31 @@ def context_chars(calls: Iterable[Call]) -> int:
 def measure(trace: CaseTrace, objectives: Sequence[ObjectiveRecord]) -> PairRow:
     """The numbers of one trace."""
     measured = _measured(trace.calls)
-    values: list[float | None] = []
-    for place, objective in enumerate(objectives):
-        if trace.status in MISSING:
-            values.append(None)
-        elif objective.name in measured:
-            values.append(measured[objective.name])
-        elif trace.status in SCORED_AS_WORST or not trace.grades:
-            values.append(objective.worst)
-        else:
-            grade = trace.grades[-1]
-            values.append(grade.value if place == 0 else grade.metrics.get(objective.name))
     return PairRow(
         case_id=trace.case_id,
         unit=trace.group or trace.case_id,
         trial=trace.trial,
         status=trace.status,
         context_chars=measured["context_chars"],
-        values=tuple(values),
+        values=tuple(_value(trace, place, objective, measured) for place, objective in enumerate(objectives)),
     )
+
+
+def _value(trace: CaseTrace, place: int, objective: ObjectiveRecord, measured: Mapping[str, float]) -> float | None:
+    if trace.status in MISSING:
+        return None
+    found = measured.get(objective.name)
+    if found is not None and objective.range is not None:
+        # A candidate decides what is measured of it, so nothing it does may fall outside.
+        found = min(max(found, objective.range[0]), objective.range[1])
+    if trace.status in SCORED_AS_WORST:
+        return found if objective.worst is None else objective.worst
+    if found is not None:
+        return found
+    if not trace.grades:
+        return objective.worst
+    grade = trace.grades[-1]
+    return grade.value if place == 0 else grade.metrics.get(objective.name)
 
 
 def _measured(calls: Sequence[Call]) -> dict[str, float]:
@@ -145,13 +164,15 @@ def aggregate(rows: Sequence[PairRow], objectives: Sequence[ObjectiveRecord], *,
     Args:
         rows: The latest row of each pair that was evaluated.
         objectives: The domain's objectives; the first is the primary one.
-        trials: Trials per case, for the effective sample size.
+        trials: Trials per case, for the effective sample size; a unit with missing pairs has fewer.
     """
     estimates: dict[str, Estimate] = {}
     for place, objective in enumerate(objectives):
-        means = list(row_means(rows, place).values())
-        if means:
-            estimates[objective.name] = estimate(means, value_range=objective.range, trials=trials)
+        known, _ = by_unit(rows, place)
+        if known:
+            means = list(unit_means(known, {}, 0.0).values())
+            fewest = min(trials, *map(len, known.values()))
+            estimates[objective.name] = estimate(means, value_range=objective.range, trials=fewest)
     missing = sum(row.missing for row in rows)
     return Aggregate(
         statuses=dict(sorted(Counter(row.status for row in rows).items())),

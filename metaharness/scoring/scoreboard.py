@@ -48,7 +48,7 @@ def incumbent(iterations: Iterable[Iteration], objectives: Sequence[ObjectiveRec
     sign = -1.0 if objectives[0].direction == "max" else 1.0
     for iteration in iterations:
         score = iteration.score
-        if iteration.state != "complete" or score is None:
+        if iteration.state != "complete" or score is None or objectives[0].name not in score.objectives:
             continue
         rank = (sign * score.objectives[objectives[0].name].mean, score.context_chars, iteration.number)
         if best is None or rank < best:
@@ -123,7 +123,7 @@ class Scoreboard:
 
     def _cells(self, iteration: Iteration) -> list[str]:
         mark = ("*" if iteration.number == self.incumbent else "") + ("+" if iteration.number in self.frontier else "")
-        head = [f"{iteration.number:03d}", mark, iteration.proposal.name or "-"]
+        head = [f"{iteration.number:03d}", mark, _one_line(iteration.proposal.name) or "-"]
         score, verdict = iteration.score, iteration.verdict
         if iteration.rejection is not None:
             note = f"rejected at {iteration.rejection.stage}"
@@ -137,11 +137,16 @@ class Scoreboard:
         return [*head, *cells, delta, p, _judgement(iteration)]
 
 
+def _one_line(name: str) -> str:
+    """A proposer's text as one printable cell: a line break or an escape sequence would reach the terminal."""
+    return " ".join("".join(character if character.isprintable() else " " for character in name).split())
+
+
 def _judgement(iteration: Iteration) -> str:
     said: str = iteration.verdict.verdict if iteration.verdict is not None else "evaluated"
     score = iteration.score
     if score is not None and not score.complete:
-        bounds = f", between {score.bounds[0]:.3f} and {score.bounds[1]:.3f}" if score.bounds else ""
+        bounds = f", between {min(score.bounds):.3f} and {max(score.bounds):.3f}" if score.bounds else ""
         said += f" (incomplete: {score.missing} of {score.planned} missing{bounds})"
     if score is not None and score.order_dependent:
         said += " (order-dependent)"
@@ -156,7 +161,7 @@ def format_estimate(score: Score, objective: ObjectiveRecord) -> str:
     digits = 3 if abs(found.mean) < 10 else 0
     text = f"{found.mean:,.{digits}f}"
     if found.low is not None and found.high is not None and objective.range is not None:
-        text += f" [{found.low:.{digits}f}, {found.high:.{digits}f}]"
+        text += f" [{found.low:,.{digits}f}, {found.high:,.{digits}f}]"
     return text
 
 
