@@ -199,7 +199,7 @@ class Score(Record):
     bounds: tuple[float, float] | None = None
     """The primary objective's mean with every missing pair at its worst and at its best; None when unbounded."""
     context_chars: float = 0.0
-    """Characters of all messages sent while predicting, the mean over the pairs that ended."""
+    """Characters of all messages (and tool definitions) sent while predicting, the mean over the pairs that ended."""
     learn_chars: float = 0.0
     """Characters of all messages sent by `learn`, the mean over trials."""
     order_dependent: bool = False

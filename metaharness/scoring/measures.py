@@ -13,6 +13,10 @@ from metaharness.records import MISSING, SCORED_AS_WORST, Call, CaseTrace, Estim
 from metaharness.scoring.intervals import estimate, mean_bounds, unit_means
 
 
+SENT_AS_JSON = ("tools", "response_format", "extra")
+"""Parts of a request beside its messages that reach the model as JSON."""
+
+
 @dataclass(frozen=True)
 class PairRow:
     """The numbers of one case in one trial: what is left of a trace once its text is dropped."""
@@ -56,7 +60,7 @@ def _block_chars(block: Mapping[str, Any]) -> int:
 
 
 def request_chars(request: Mapping[str, Any]) -> int:
-    """Characters of all messages of a request, its system prompt included.
+    """Characters of what a request puts in the model's context: system prompt, messages, and tools as JSON.
 
     A trace also holds requests that were refused unread, so any JSON may stand here.
     """
@@ -66,7 +70,17 @@ def request_chars(request: Mapping[str, Any]) -> int:
         sent = sum(text_chars(message.get("content")) for message in listed if isinstance(message, dict))
     except RecursionError:  # nested far deeper than a request can be and still be sent
         sent = 0
-    return text_chars(request.get("system")) + sent
+    return text_chars(request.get("system")) + sent + sum(_json_chars(request.get(name)) for name in SENT_AS_JSON)
+
+
+def _json_chars(value: Any) -> int:
+    """Characters of what is sent beside the messages: a harness could put its demonstrations there."""
+    if not value:
+        return 0
+    try:
+        return len(json.dumps(value, ensure_ascii=False))
+    except (RecursionError, TypeError, ValueError):
+        return 0
 
 
 def context_chars(calls: Iterable[Call]) -> int:

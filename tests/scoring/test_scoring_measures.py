@@ -63,14 +63,14 @@ def test_a_content_counts_the_characters_of_its_text_and_nothing_for_its_images(
     assert text_chars(content) == expected
 
 
-def test_every_message_and_the_system_prompt_count_and_tools_do_not() -> None:
+def test_the_system_prompt_every_message_and_the_tools_as_json_count() -> None:
     request = {
         "system": "12345",
         "messages": [said("123"), said([text("12"), IMAGE])],
         "tools": [{"name": "find"}],
         "max_tokens": 100,
     }
-    assert request_chars(request) == 10
+    assert request_chars(request) == 10 + len('[{"name": "find"}]')
 
 
 def test_only_calls_to_the_target_model_count_as_context() -> None:
