@@ -24,6 +24,8 @@ FORMS = {
     "json, another key": ('Reply with a JSON object {"topic": ...} and nothing else.', '{"topic": "fruit"}'),
     "json, key named": ('Return JSON with the key "kind".', '{"kind": "fruit"}'),
     "json, no key": ("Respond in JSON.", '{"label": "fruit"}'),
+    "json, several keys": ('Answer like {"why": "...", "label": "..."}', '{"label": "fruit"}'),
+    "json, several keys named": ('Respond as JSON with keys "why" and "category".', '{"category": "fruit"}'),
     "field": ('Answer in the form "Label: X".', "Label: fruit"),
     "field, placeholder": ("Answer in this format:\nCategory: <category>", "Category: fruit"),
     "field, in a sentence": ("Reply with Answer: <the label>", "Answer: fruit"),

@@ -49,7 +49,8 @@ def test_the_system_prompt_is_the_beginning() -> None:
 def test_a_torn_demonstration_is_left_out() -> None:
     kept = "apple\nLabel: fruit\n"
     room = WINDOW - len(kept) - len(QUESTION)
-    rows = ("Text: a train\nLabel: vehicle\n" * (room // 28)).ljust(room, "\n")
+    row = "Text: a train\nLabel: vehicle\n"
+    rows = (row * (room // len(row))).ljust(room, "\n")
     prompt = f"Text: an {kept}{rows}{QUESTION}"
 
     assert prompt[-WINDOW:].startswith(kept)

@@ -87,6 +87,27 @@ SHAPES = {
     + "\n\n## hardware\n"
     + "\n".join(f"- {text}" for text, label in ROWS if label == "hardware")
     + f"\n\nText: {ASKED}",
+    "text and field on one line": "\n".join(f'Text: "{text}" | Label: {label}' for text, label in ROWS)
+    + f'\nText: "{ASKED}" | Label:',
+    "label behind the text": "\n".join(f"- {text} (label: {label})" for text, label in ROWS) + f"\n\nText: {ASKED}",
+    "label in brackets": "\n".join(f"[{label}] {text}" for text, label in ROWS) + f"\n\nText: {ASKED}\nLabel:",
+    "label as an attribute": "\n".join(f'<example label="{label}">{text}</example>' for text, label in ROWS)
+    + f"\n<text>{ASKED}</text>",
+    "lines under headings, no list": "## billing\n"
+    + "\n".join(f"- {text}" for text, label in ROWS if label == "billing")
+    + "\n\n## hardware\n\n"
+    + "\n".join(f"- {text}" for text, label in ROWS if label == "hardware")
+    + f"\n\n{ASKED}",
+    "question first, then arrows and a request": f'Customer message:\n"""{ASKED}"""\n\nSimilar cases:\n'
+    + "\n".join(f'{place}. "{text}" => {label}' for place, (text, label) in enumerate(ROWS, start=1))
+    + "\n\nThink it over, then reply with exactly one of these labels: billing, hardware. Output only the label.",
+    "question first, other fields": f"Query: {ASKED}\n\nExamples:\n\n"
+    + "\n\n".join(f"Text: {text}\nLabel: {label}" for text, label in ROWS),
+    "markdown": "# Task\nAssign one category.\n\n# Categories\n- `billing`\n- `hardware`\n\n# Examples\n\n"
+    + "\n\n".join(
+        f"### Example {place}\n**Message:** {text}\n**Category:** {label}" for place, (text, label) in enumerate(ROWS)
+    )
+    + f"\n\n# Now\n**Message:** {ASKED}\n**Category:**",
     "question first": f"Text: {ASKED}\n\nSimilar texts:\n\n"
     + "\n\n".join(f"Text: {text}\nLabel: {label}" for text, label in ROWS),
     "instructions last": fields("Text", "Label", end="\nAnswer with the label of the last text only."),
@@ -141,6 +162,7 @@ LISTS = {
     "in a sentence": "Reply with exactly one of these labels: billing, hardware, printer trouble. Nothing else.",
     "without a colon": "Reply with one of billing, hardware or printer trouble.",
     "bars": "Categories: billing | hardware | printer trouble",
+    "heading": "## Possible labels\n- `billing`\n- `hardware`\n- `printer trouble`",
     "array": 'Options: ["billing", "hardware", "printer trouble"]',
     "bulleted": "Labels:\n- billing\n- hardware\n- printer trouble",
     "numbered": "The possible categories are:\n\n1. billing\n2. hardware\n3. printer trouble",

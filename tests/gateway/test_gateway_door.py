@@ -58,6 +58,7 @@ class Probe:
         return Completion(text=f"answer {number}", usage=Usage(input_tokens=100, output_tokens=10), model="gpt-1")
 
     async def aclose(self) -> None:
+        await anyio.lowlevel.checkpoint()
         self.closed += 1
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib import import_module
 from typing import Any, Protocol, cast
 from urllib.parse import urlsplit
 
 from metaharness.errors import UsageError
 from metaharness.messages import Completion, ModelRequest, ModelSpec
+from metaharness.records import Role
 
 FORMS = "embedded:icl, scripted:PATH, anthropic:NAME or openai:NAME"
 _LOCAL = ("embedded", "scripted")
@@ -49,6 +51,20 @@ def open_provider(spec: ModelSpec) -> Provider:
     if spec.provider == "scripted":
         return cast("Provider", module.ScriptedProvider.read(spec.name))
     return cast("Provider", module.open_model(spec))
+
+
+def open_providers(models: Mapping[Role, ModelSpec]) -> dict[Role, Provider]:
+    """The provider of every role; roles with the same model share one.
+
+    Raises:
+        UsageError: As `open_provider`.
+        ConfigurationError: As `open_provider`.
+    """
+    opened: dict[ModelSpec, Provider] = {}
+    for spec in models.values():
+        if spec not in opened:
+            opened[spec] = open_provider(spec)
+    return {role: opened[spec] for role, spec in models.items()}
 
 
 def parse_model(text: str, base_url: str | None = None) -> ModelSpec:

@@ -14,7 +14,8 @@ import anyio
 import anyio.to_thread
 
 from metaharness.errors import UsageError
-from metaharness.gateway.providers.embedded_reading import Form, read, turns_of
+from metaharness.gateway.providers.embedded_forms import Form
+from metaharness.gateway.providers.embedded_reading import read, turns_of
 from metaharness.gateway.providers.embedded_vote import choose
 from metaharness.messages import Completion, ModelRequest, StopReason, Usage
 

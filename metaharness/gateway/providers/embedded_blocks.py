@@ -33,6 +33,9 @@ _PAIR_OF_TAGS = re.compile(
     rf"(?:\s*<({'|'.join(sorted(OUTPUT_WORDS))})>([^<]*)</\3>)?",
     re.S | re.I,
 )
+_LABELLED_TAG = re.compile(
+    rf"<(\w+)\s+(?:{'|'.join(sorted(OUTPUT_WORDS))})=[\"']([^\"'<>]*)[\"']\s*>([^<]*)</\1>", re.I
+)
 _JSON_START = re.compile(r"^[ \t]*(?:[-*]\s+)?(?=[{\[])", re.M)
 _OPEN_JSON = re.compile(r'[ \t]*\{\s*"\w+"\s*:\s*"((?:[^"\\]|\\.)*)"')
 _MOST_FAILURES = 20
@@ -86,7 +89,11 @@ def take_tags(text: str, shapes: Shapes) -> str:
             shapes.open.append((match.start(), asked))
         return " " * len(match.group())
 
-    return _PAIR_OF_TAGS.sub(take, text)
+    def take_labelled(match: re.Match[str]) -> str:
+        shapes.pairs.append((match.start(), match.group(3).strip(), match.group(2)))
+        return " " * len(match.group())
+
+    return _LABELLED_TAG.sub(take_labelled, _PAIR_OF_TAGS.sub(take, text))
 
 
 def take_json(text: str, shapes: Shapes) -> str:

@@ -8,10 +8,20 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
-from metaharness.gateway.providers.embedded_blocks import OUTPUT_WORDS, Shapes, is_template, json_label, last_word
-from metaharness.gateway.providers.embedded_shapes import LONGEST_LABEL, find_shapes, strip_answer
+from metaharness.gateway.providers.embedded_blocks import Shapes
+from metaharness.gateway.providers.embedded_forms import (
+    Form,
+    asked_form,
+    bare_answer,
+    schema_form,
+    shown_form,
+    wants_json,
+)
+from metaharness.gateway.providers.embedded_lines import BULLET
+from metaharness.gateway.providers.embedded_lists import LONGEST_LABEL, described, fold, strip_answer
+from metaharness.gateway.providers.embedded_shapes import find_shapes
 from metaharness.gateway.providers.embedded_vote import Evidence
 from metaharness.messages import ModelRequest
 
@@ -30,29 +40,7 @@ _INSTRUCTION = re.compile(
 )
 _INLINE_QUESTION = re.compile(r"[^:\n]{0,200}:\s+(\S.{9,})$")
 _FENCE = re.compile(r"(```|\"\"\")(?:\w*\n)?(.*?)\1", re.S)
-_HEADED = re.compile(r"\s*[*_]{0,2}([^\W\d_]+(?: [^\W\d_]+)?)[*_]{0,2}\s?:[*_]{0,2}\s+(\S[^\n]*)$")
-_HEADING = re.compile(r"\s*(?:[-*#]+\s*)?(\S.{0,118}?):?[*_\s]*$")
-_BULLET = re.compile(r"\s*(?:[-*\u2022+]|\d+[.)])\s+(?=\S)")
-
-_JSON_TEMPLATE = re.compile(r"\{\s*[\"'](\w+)[\"']\s*:")
-_JSON_ASKED = re.compile(
-    r"\b(?:respond|answer|reply|return|output|give|write|produce|format|form|as|in)\b[^\n]{0,40}\bjson\b", re.I
-)
-_JSON_KEY = re.compile(r"\bjson\b[^\n]{0,60}?\b(?:key|field|property)s?\b\s+[\"'`]?(\w+)", re.I)
-_TAG_TEMPLATE = re.compile(rf"<({'|'.join(sorted(OUTPUT_WORDS))})>[^<\n]{{0,60}}</\1>", re.I)
-_FIELD_TEMPLATE = re.compile(
-    r"(?:^|[\"'`:]\s*|\b(?:as|with|form|format|by)\s+)([^\W\d_]+(?: [^\W\d_]+)?):"
-    r"\s*(?:<[^>\n]+>|\[[^\]\n]+\]|X\b|\.\.\.)",
-    re.M,
-)
-
-
-@dataclass(frozen=True)
-class Form:
-    """How the answer is written: the label alone, `{"key": label}`, `key: label`, or `<key>label</key>`."""
-
-    kind: Literal["plain", "json", "field", "tag"] = "plain"
-    key: str = ""
+_HEADING = re.compile(r"\s*(?:#+\s+(\S.{0,118}?):?|\*\*(\S.{0,118}?)\*\*:?|(?:[-*]\s+)?(\S.{0,118}?):)\s*$")
 
 
 @dataclass(frozen=True)
@@ -92,11 +80,10 @@ def read(request: ModelRequest) -> Reading:
         prose.append(shapes)
         if turn.role == "user" or not question:
             question = _question(shapes)
-    schema_labels, form = _schema(request.response_format)
-    items = [(name, False) for name in schema_labels] or items
-    instructions = "\n".join(line for shapes in prose for _, line in shapes.free)
-    form = form or _asked_form(instructions, prose) or _shown_form(pairs, prose)
-    if _wants_json(request.response_format) and form.kind != "json":
+    schema_labels, form = schema_form(request.response_format)
+    items = [(_clean(name), False) for name in schema_labels] or items
+    form = form or asked_form(prose) or shown_form([answer for _, answer in pairs], prose)
+    if wants_json(request.response_format) and form.kind != "json":
         form = Form("json", "label")
     return _resolve(question, pairs, items, form, prose)
 
@@ -189,55 +176,27 @@ def _resolve(
     prose: Sequence[Shapes],
 ) -> Reading:
     """Bring labels to one spelling: the list's, or that of the first demonstration."""
-    answers = [(text, _bare(answer)) for text, answer in pairs]
-    shown = {_fold(answer) for _, answer in answers}
-    listed = _described(items, shown)
-    spelling = {_fold(name): name for name in reversed(list(listed))}
-    demonstrations: list[Evidence] = []
-    for text, answer in answers:
-        label = _canonical(answer, spelling)
-        if label:
-            demonstrations.append(Evidence(text, label))
-    used = list(dict.fromkeys(item.label for item in demonstrations))
+    answers = [(text, bare_answer(answer)) for text, answer in pairs]
+    listed = described(list(items), {fold(answer) for _, answer in answers})
+    spelling = {fold(name): name for name in reversed(list(listed))}
+    shown = [Evidence(text, _canonical(answer, spelling)) for text, answer in answers if answer]
+    groups = _groups(prose)
+    if not shown and not listed and len(groups) > 1:
+        spelling = {fold(name): name for name, _ in groups}
+    shown += [
+        Evidence(line, spelling[fold(name)]) for name, lines in groups if fold(name) in spelling for line in lines
+    ]
+    used = list(dict.fromkeys(item.label for item in shown))
     agree = any(label in listed for label in used)
     labels = list(listed) if listed and (agree or not used) else list(dict.fromkeys([*used, *listed]))
-    demonstrations += _grouped(prose, {_fold(label): label for label in labels})
+    about = [Evidence(f"{name} {text}", name, demonstration=False) for name, text in listed.items() if text]
     names = [Evidence(label, label, weight=NAME_WEIGHT, demonstration=False) for label in labels]
-    described = [Evidence(f"{name} {text}", name, demonstration=False) for name, text in listed.items() if text]
-    return Reading(question, (*demonstrations, *described, *names), tuple(labels), form)
-
-
-def _described(items: Sequence[tuple[str, bool]], shown: set[str]) -> dict[str, str]:
-    """Names and descriptions of a label list.
-
-    ` - ` inside an entry separates a description, unless a demonstration has the whole entry as its label.
-    """
-    labels: dict[str, str] = {}
-    for entry, may_describe in items:
-        name, description = entry, ""
-        if may_describe and _fold(strip_answer(entry)) not in shown:
-            name, *rest = re.split(r":\s|\s[-\u2013\u2014]\s", entry, maxsplit=1)
-            description = rest[0].strip() if rest else ""
-        name = strip_answer(name)
-        if name and len(name) <= LONGEST_LABEL:
-            labels[name] = f"{labels.get(name, '')} {description}".strip()
-    return labels
-
-
-def _bare(answer: str) -> str:
-    """The label of an answer in any form: `{"label": "x"}`, `Label: x`, `**x**`."""
-    inner = json_label(answer)
-    if inner is not None:
-        return strip_answer(inner[1])
-    headed = _HEADED.match(answer)
-    if headed and last_word(headed.group(1)) in OUTPUT_WORDS:
-        return strip_answer(headed.group(2))
-    return strip_answer(answer)
+    return Reading(question, (*shown, *about, *names), tuple(labels), form)
 
 
 def _canonical(answer: str, spelling: dict[str, str]) -> str:
     """The label as it is first written. A listed label that an answer begins with is that label."""
-    folded = _fold(answer)
+    folded = fold(answer)
     if folded not in spelling:
         longer = [key for key in spelling if folded.startswith(key + " ") or folded.startswith(key + ",")]
         if longer:
@@ -246,79 +205,18 @@ def _canonical(answer: str, spelling: dict[str, str]) -> str:
     return spelling[folded]
 
 
-def _grouped(prose: Sequence[Shapes], labels: Mapping[str, str]) -> list[Evidence]:
-    """Lines under a heading that is a known label: `## label`, then a line per demonstration."""
-    found: list[Evidence] = []
+def _groups(prose: Sequence[Shapes]) -> list[tuple[str, list[str]]]:
+    """Headings with the bulleted lines under them: `## label`, then a line per demonstration."""
+    groups: list[tuple[str, list[str]]] = []
     for shapes in prose:
-        label: str | None = None
+        lines: list[str] | None = None
         for _, line in shapes.free:
             heading = _HEADING.match(line) if len(line) <= LONGEST_LABEL * 2 else None
-            known = labels.get(_fold(strip_answer(heading.group(1)))) if heading else None
-            if known is not None or not line:
-                label = known if known is not None else label if line else None
-            elif label is not None:
-                found.append(Evidence(_BULLET.sub("", line, count=1), label))
-    return found
-
-
-def _fold(label: str) -> str:
-    return " ".join(label.casefold().split())
-
-
-# --- the form of the answer ---------------------------------------------------------------------------------------
-
-
-def _schema(response_format: Mapping[str, Any] | None) -> tuple[list[str], Form | None]:
-    """Labels and form that a `response_format` asks for."""
-    if response_format is None or not _wants_json(response_format):
-        return [], None
-    schema: Any = response_format
-    for step in ("json_schema", "schema"):
-        schema = schema[step] if isinstance(schema.get(step), Mapping) else schema
-    fields = schema.get("properties")
-    if not isinstance(fields, Mapping) or not fields:
-        return [], None
-    key = next((name for name in fields if last_word(str(name)) in OUTPUT_WORDS), next(iter(fields)))
-    values = fields[key].get("enum") if isinstance(fields[key], Mapping) else None
-    names = [_clean(value) for value in values if isinstance(value, str)] if isinstance(values, list) else []
-    return names, Form("json", _clean(str(key)))
-
-
-def _wants_json(response_format: Mapping[str, Any] | None) -> bool:
-    return response_format is not None and response_format.get("type") in ("json_object", "json_schema")
-
-
-def _asked_form(instructions: str, prose: Sequence[Shapes]) -> Form | None:
-    """The form that the instructions ask for; None where they say nothing."""
-    template = _JSON_TEMPLATE.search(instructions)
-    if template:
-        return Form("json", template.group(1))
-    if _JSON_ASKED.search(instructions):
-        named = _JSON_KEY.search(instructions)
-        return Form("json", named.group(1) if named else "label")
-    tag = _TAG_TEMPLATE.search(instructions)
-    if tag:
-        return Form("tag", tag.group(1))
-    line = next((shapes.template for shapes in prose if shapes.template), None)
-    field = _FIELD_TEMPLATE.search(instructions)
-    return _field_form(line or (field.group(1) if field else None), prose)
-
-
-def _field_form(key: str | None, prose: Sequence[Shapes]) -> Form | None:
-    """`key: label`, unless the prompt ends with that very key, so that only the label is missing."""
-    asked = prose[-1].asked if prose else None
-    if key is None or (asked is not None and asked.casefold() == key.casefold()):
-        return None
-    return Form("field", key)
-
-
-def _shown_form(pairs: Sequence[tuple[str, str]], prose: Sequence[Shapes]) -> Form:
-    """The form of the last demonstration's answer."""
-    answer = pairs[-1][1] if pairs else ""
-    inner = json_label(answer)
-    if inner is not None and not is_template(answer):
-        return Form("json", inner[0])
-    headed = _HEADED.match(answer)
-    if headed and last_word(headed.group(1)) in OUTPUT_WORDS:
-        return _field_form(headed.group(1), prose) or Form()
-    return Form()
+            if heading is not None:
+                lines = []
+                groups.append((strip_answer(next(filter(None, heading.groups()))), lines))
+            elif lines is not None and BULLET.match(line):
+                lines.append(BULLET.sub("", line, count=1))
+            elif lines or line:
+                lines = None
+    return [(name, lines) for name, lines in groups if lines]

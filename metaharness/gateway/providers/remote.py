@@ -80,8 +80,8 @@ def failure_kind(status: int) -> FailureKind:
     """Whose doing an HTTP status is: the configuration's, the request's, or nobody's here."""
     if status in (401, 403):
         return "configuration"
-    if 400 <= status < 500 and status not in (408, 409, 429):
-        return "refused"
+    if 400 <= status < 500 and status not in (402, 408, 409, 429):
+        return "refused"  # 402 is an unpaid bill: no doing of the request
     return "infrastructure"
 
 
