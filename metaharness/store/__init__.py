@@ -13,7 +13,7 @@ from metaharness.store.candidates import check_candidate_files
 from metaharness.store.evaluations import Evaluations, Pair
 from metaharness.store.journal import Journal
 from metaharness.store.run_store import RunStore
-from metaharness.store.runs import find_run, list_runs, openings
+from metaharness.store.runs import find_run, list_runs, load_record, openings
 from metaharness.store.sealed import Sealed
 
 __all__ = [
@@ -25,5 +25,6 @@ __all__ = [
     "check_candidate_files",
     "find_run",
     "list_runs",
+    "load_record",
     "openings",
 ]

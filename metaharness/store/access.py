@@ -18,7 +18,7 @@ class Access:
     recording: bool
     """Whether this process holds the lock; False again after `close`."""
     redact: Redact | None = None
-    """Applied to every string before it is written; None writes them as they are."""
+    """Applied to every string before it is written; None writes them as they are. To redact twice is to redact once."""
     pid: int = field(default_factory=os.getpid)
 
     def require_recording(self) -> None:

@@ -38,10 +38,10 @@ class Evaluations:
 
         A trace whose case id is `records.LEARN` goes to the learn trace.
         """
-        folder = self._writable(number)
+        self._access.require_recording()
         key = (number, LEARN_TRACE if trace.case_id == LEARN else TRACE)
         line = json_line(redacted(trace, self._access.redact))
-        log = self._log(folder, key)
+        log = self._logs.get(key) or self._log(self._writable(number), key)
         self._open.pop(key, None)
         self._open[key] = log
         if len(self._open) > _MOST_OPEN:

@@ -22,6 +22,8 @@ from metaharness.store.repair import repair
 from metaharness.store.runs import CONFIG, load_record, new_run_folder
 from metaharness.store.sealed import Sealed
 
+_GIVEN = frozenset({"number", "time"})
+
 
 class RunStore(Iterations):
     """A run directory, opened by its owner (who holds the lock and may write) or by a reader.
@@ -135,13 +137,14 @@ class RunStore(Iterations):
     # --- events ---
 
     def event(self, kind: str, actor: str = "engine", **fields: Any) -> Event:
-        """Record one fact. It gets the next number and the time."""
+        """Record one fact. It gets the next number and the time, so neither can be a field of it."""
         self._access.require_recording()
-        fields = self._redacted(fields)
-        event = Event(number=self._next_event, time=now(), kind=kind, actor=actor, **fields)
-        self._events.append(json_line(event))
+        if not _GIVEN.isdisjoint(fields):
+            raise TypeError(f"an event gets its number and time here; call the fields something else: {sorted(fields)}")
+        row = {"number": self._next_event, "time": now(), "kind": kind, "actor": actor, **self._redacted(fields)}
+        self._events.append(json_line(row))
         self._next_event += 1
-        return event
+        return Event.model_construct(**row)
 
     def events(self, kind: str | None = None) -> Iterator[Event]:
         """The recorded facts in order.

@@ -44,6 +44,8 @@ def hold_with_children(run: str) -> None:
             store.event("from the child")
         except StoreError as error:
             say("refused", error.message)
+        else:
+            say("wrote")
         os.read(source, 1)
         os._exit(0)
     say("owner", os.getpid(), started.pid, forked)

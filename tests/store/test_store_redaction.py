@@ -72,8 +72,10 @@ def test_what_the_store_returns_is_what_it_wrote(tmp_path: Path) -> None:
 def test_what_tells_records_apart_is_never_redacted(tmp_path: Path) -> None:
     with RunStore.create(tmp_path, run_record, name="run", redact=lambda _: "*") as store:
         record_everything(store)
-        (stored,) = store.traces(0)
+        store.append_trace(0, trace("grouped", group="conversation-1"))
+        stored, grouped = store.traces(0)
         assert (stored.case_id, stored.status, stored.calls[0].model) == ("case", "ok", "embedded:icl")
+        assert grouped.group == "conversation-1"
         assert stored.grades[0].metrics == {"f1": 0.5}
         assert store.journal.lookup(entry(1).key) is not None
         assert [event.kind for event in store.events("note")] == ["note"]
