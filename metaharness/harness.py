@@ -143,8 +143,12 @@ class Model:
 
         The options are those of `complete`. The first failure is raised after all calls have ended.
         """
-        pending = [self._send(_request(prompt, options)) for prompt in prompts]
-        answers = [one.wait() for one in pending]
+        pending: list[Pending] = []
+        try:
+            for prompt in prompts:
+                pending.append(self._send(_request(prompt, options)))
+        finally:
+            answers = [one.wait() for one in pending]
         return [_completion(answer) for answer in answers]
 
     async def acomplete(self, prompt: Prompt, **options: Any) -> Completion:

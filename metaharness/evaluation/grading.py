@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import inspect
 import math
+import time
+from collections import Counter
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 import anyio.to_thread
 
-from metaharness.domain import Case, Domain, Grade, GradeContext, GradeResult, evaluator_hash
+from metaharness.domain import MEASURES, Case, Domain, Grade, GradeContext, GradeResult, evaluator_hash
 from metaharness.errors import ConfigurationError, ModelFailure
 from metaharness.evaluation.scope import Ended
 from metaharness.evaluation.session import Doors
 from metaharness.messages import Completion, Message, ModelRequest
-from metaharness.records import Attribution, Call, CaseTrace, EvaluationPlan, GradeRecord, Status
+from metaharness.records import Attribution, Call, CaseTrace, EvaluationPlan, GradeRecord, ObjectiveRecord, Status
+
+QUICK_SECONDS = 0.001
+"""A plain grader that took less the last time is called in place: handing it to a thread would cost as much."""
 
 
 class GatewayJudge:
@@ -24,12 +30,15 @@ class GatewayJudge:
         self._doors = doors
         self._attribution = attribution
         self._deadline = deadline
+        self._asked: Counter[str] = Counter()
         self.calls: list[Call] = []
 
     async def complete(self, prompt: str, **options: Any) -> Completion:
         """Ask the judge; see `domain.Judge`."""
         request = ModelRequest(messages=[Message(role="user", content=prompt)], **options)
-        ordinal = sum(1 for call in self.calls if call.request == request.model_dump(exclude_none=True, mode="json"))
+        question = request.model_dump_json(exclude_none=True)
+        self._asked[question] += 1
+        ordinal = self._asked[question] - 1
         call = await self._doors.model.complete(
             request, attribution=self._attribution, ordinal=ordinal, deadline=self._deadline
         )
@@ -49,7 +58,9 @@ class Grader:
     def __init__(self, domain: Domain, plan: EvaluationPlan, doors: Doors) -> None:
         self._evaluator = domain.evaluator
         self._hash = evaluator_hash(domain)
+        self._objectives = [objective.record() for objective in domain.objectives]
         self._async = inspect.iscoroutinefunction(domain.evaluator.grade)
+        self._quick = False
         self._plan = plan
         self._doors = doors
 
@@ -95,11 +106,23 @@ class Grader:
         context = GradeContext(case=case, output=ended.output, calls=ended.calls, trial=trial, files=None, judge=judge)
         if self._async:
             result: Any = self._evaluator.grade(context)
+        elif self._quick:
+            result = self._timed(context)
         else:
-            result = await anyio.to_thread.run_sync(partial(self._evaluator.grade, context))
+            result = await anyio.to_thread.run_sync(partial(self._timed, context))
         if inspect.isawaitable(result):
             result = await result
-        return grade_record(result, self._hash)
+        record = grade_record(result, self._hash)
+        check_grade(record, self._objectives)
+        return record
+
+    def _timed(self, context: GradeContext) -> Any:
+        """Grade, and decide by how long it took where the next one is graded."""
+        started = time.perf_counter()
+        try:
+            return self._evaluator.grade(context)
+        finally:
+            self._quick = time.perf_counter() - started < QUICK_SECONDS
 
 
 def grade_record(result: GradeResult, evaluator: str) -> GradeRecord:
@@ -118,6 +141,22 @@ def grade_record(result: GradeResult, evaluator: str) -> GradeRecord:
             raise ValueError(f"grade() gave {name} = {value}; it must be finite")
     metrics = {name: float(value) for name, value in grade.metrics.items()}
     return GradeRecord(evaluator_hash=evaluator, value=float(grade.value), metrics=metrics, notes=grade.notes)
+
+
+def check_grade(record: GradeRecord, objectives: Sequence[ObjectiveRecord]) -> None:
+    """Make sure that a grade says what the objectives need.
+
+    Raises:
+        ValueError: A declared objective is missing, or lies outside its range.
+    """
+    for place, objective in enumerate(objectives):
+        if objective.name in MEASURES:
+            continue
+        value = record.value if place == 0 else record.metrics.get(objective.name)
+        if value is None:
+            raise ValueError(f"grade() gave no metric {objective.name!r}, which is an objective")
+        if objective.range is not None and not objective.range[0] <= value <= objective.range[1]:
+            raise ValueError(f"grade() gave {objective.name} = {value:g}, outside its range {objective.range}")
 
 
 def _status(ended: Ended) -> tuple[Status, str | None]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import json
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,7 +17,6 @@ from typing import Any
 import anyio
 
 from metaharness.evaluation.scope import Ended
-from metaharness.evaluation.session import WorkerLostError
 from metaharness.evaluation.workbench import Workbench
 from metaharness.records import CaseTrace, Rejection, Stage, now
 
@@ -55,11 +55,15 @@ def check_files(files: Mapping[str, str]) -> Rejection | None:
 
 def _syntax_problem(path: str, text: str) -> str | None:
     try:
-        ast.parse(text, filename=path)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # such as for "\\d": no reason to reject
+            ast.parse(text.encode("utf-8"), filename=path)  # bytes, as a worker reads them: with a mark, with a coding
     except SyntaxError as error:
         return f"{path}, line {error.lineno}: {error.msg}"
-    except (ValueError, RecursionError, MemoryError) as error:
-        return f"{path} cannot be parsed: {type(error).__name__}: {error}"
+    except (RecursionError, MemoryError):
+        return f"{path} cannot be parsed: it is nested too deeply"
+    except ValueError as error:
+        return f"{path} cannot be parsed: {error}"
     return None
 
 
@@ -101,19 +105,18 @@ async def climb(bench: Workbench) -> Smoke:
 
 
 async def _walk(bench: Workbench, trial: int, order: list[str], walk: _Walk) -> None:
-    async with bench.open_worker() as session:
-        walk.rejection = await bench.load(session)
-        if walk.rejection is not None:
-            return
-        walk.learned = await bench.learn(session, trial)
-        if walk.learned.error is not None or walk.learned.fault is not None:
-            return
-        for case_id in order:
-            try:
-                walk.answers[case_id] = await bench.ask(session, case_id, trial)
-            except WorkerLostError as lost:
-                walk.answers[case_id] = Ended(error=lost.reason, timed_out=lost.timed_out)
+    with bench.ending():
+        async with bench.open_worker() as session:
+            walk.rejection = await bench.load(session)
+            if walk.rejection is not None:
                 return
+            walk.learned = await bench.learn(session, trial)
+            if walk.learned.error is not None or walk.learned.fault is not None:
+                return
+            for case_id in order:
+                walk.answers[case_id] = await bench.ask(session, case_id, trial)
+                if walk.answers[case_id].lost:
+                    return
 
 
 def _learn_rejection(learned: Ended) -> Rejection | None:

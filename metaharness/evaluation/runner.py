@@ -4,7 +4,7 @@ When a worker hangs, dies or breaks the protocol, the cases open in it are suspe
 a fresh worker, where its completed calls are answered from the journal, and only a case that fails alone is
 charged. After three workers lost that way nothing is shared any more: every case that is left is asked alone, in
 the plan's order, so that the numbers do not depend on which cases happened to be open together. Three timeouts alone
-end the evaluation; what is left is `skipped`, which counts as failed.
+end the evaluation: what comes after the third in the plan is `skipped`, which counts as failed.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStre
 
 from metaharness.evaluation.ladder import Smoke, climb
 from metaharness.evaluation.scope import Ended
-from metaharness.evaluation.session import Doors, Session, WorkerLostError
+from metaharness.evaluation.session import Doors, Session
 from metaharness.evaluation.workbench import Material, Workbench
 from metaharness.records import CaseTrace, EvaluationPlan, Status
 
@@ -66,10 +66,11 @@ class SandboxRunner:
         """See `CaseRunner.run`."""
         send, receive = anyio.create_memory_object_stream[CaseTrace](64)
         bench = Workbench(self._material, plan, doors)
-        async with receive, anyio.create_task_group() as group:
-            group.start_soon(_all_trials, bench, send)
-            yield receive
-            group.cancel_scope.cancel()
+        with bench.ending():
+            async with receive, anyio.create_task_group() as group:
+                group.start_soon(_all_trials, bench, send)
+                yield receive
+                group.cancel_scope.cancel()
         bench.raise_fatal()
 
 
@@ -95,8 +96,10 @@ class _Trial:
         self.out = out
         self.order = {case_id: place for place, case_id in enumerate(case_ids)}
         self.lost = 0
-        self.timeouts = 0
-        self.learned = False
+        self.hung: list[str] = []
+        """Cases that have timed out alone."""
+        self.learned: Ended | None = None
+        self.learned_more = False
 
     async def run(self) -> None:
         """Lanes first, then the suspects one by one, then what could not be asked."""
@@ -104,14 +107,14 @@ class _Trial:
         async with anyio.create_task_group() as group:
             for _ in range(workers):
                 group.start_soon(self._lane, threads)
+        if self.learned is not None and self.learned_more:
+            await self.out.send(self.bench.learn_trace(self.trial, self.learned))
         self.suspects = deque(sorted([*self.suspects, *self.queue], key=self.order.__getitem__))
         self.queue.clear()
-        while self.suspects and not self.bench.stopped and self.timeouts < TIMEOUTS_ALONE:
+        while self.suspects and not self.bench.stopped and len(self.hung) < TIMEOUTS_ALONE:
             await self._alone()
-        if self.timeouts >= TIMEOUTS_ALONE:
-            await self._give_up(
-                "skipped", f"{self.timeouts} cases hung, each alone; the rest was not asked"
-            )
+        if len(self.hung) >= TIMEOUTS_ALONE and not self.bench.stopped:
+            await self._skip_after(self.hung[-1])
 
     @property
     def _over(self) -> bool:
@@ -121,26 +124,32 @@ class _Trial:
     async def _lane(self, threads: int) -> None:
         """One worker after another, until the queue is empty."""
         while self.queue and not self._over:
-            async with self.bench.open_worker() as session:
-                if not await self._prepare(session):
-                    return
-                async with anyio.create_task_group() as group:
-                    for _ in range(min(threads, len(self.queue))):
-                        group.start_soon(self._ask_from_queue, session)
-                self.lost += session.lost is not None and session.fatal is None
+            with self.bench.ending():
+                async with self.bench.open_worker() as session:
+                    if not await self._prepare(session):
+                        return
+                    async with anyio.create_task_group() as group:
+                        for _ in range(min(threads, len(self.queue))):
+                            group.start_soon(self._ask_from_queue, session)
+                    self.lost += session.lost is not None and session.fatal is None
 
     async def _prepare(self, session: Session) -> bool:
         """Whether the worker can be asked. Where the candidate itself fails here, every pair has failed."""
         rejection = await self.bench.load(session)
+        if self.bench.fatal is not None:
+            return False
         if rejection is not None:
             await self._give_up("harness_error", rejection.traceback or rejection.message)
             return False
-        learned = await self.bench.learn(session, self.trial)
+        return await self._taught(await self.bench.learn(session, self.trial))
+
+    async def _taught(self, learned: Ended) -> bool:
+        """Whether it has learned. The first `learn` is told at once, with what an online one adds at the end."""
         if self.bench.fatal is not None:
             return False
         trace = self.bench.learn_trace(self.trial, learned)
-        if not self.learned:
-            self.learned = True
+        if self.learned is None:
+            self.learned = learned
             await self.out.send(trace)
         if trace.status != "ok":
             await self._give_up(trace.status, trace.error or "a model call of learn failed")
@@ -149,28 +158,42 @@ class _Trial:
     async def _ask_from_queue(self, session: Session) -> None:
         while self.queue and session.lost is None and not self._over:
             case_id = self.queue.popleft()
-            try:
-                ended = await self.bench.ask(session, case_id, self.trial)
-            except WorkerLostError:
+            ended = await self.bench.ask(session, case_id, self.trial)
+            if ended.lost:
                 self.suspects.append(case_id)
                 return
             await self.out.send(await self.bench.trace(case_id, self.trial, ended))
-            if self.bench.material.domain.online:
-                await self.bench.learn_from(session, case_id, self.trial)
+            if self.bench.material.domain.online and not await self._learn_from(session, case_id):
+                return
+
+    async def _learn_from(self, session: Session, case_id: str) -> bool:
+        """Tell an online harness the answer of a case; whether it has learned from it."""
+        learned = await self.bench.learn_from(session, case_id, self.trial)
+        if self.learned is not None and (learned.calls or learned.error is not None):
+            self.learned, self.learned_more = self.learned.followed_by(learned), True
+        return await self._taught(learned)
 
     async def _alone(self) -> None:
         """Ask the first suspect in a worker of its own."""
-        async with self.bench.open_worker() as session:
-            if not await self._prepare(session):
-                return
-            case_id = self.suspects.popleft()
-            try:
+        with self.bench.ending():
+            async with self.bench.open_worker() as session:
+                if not await self._prepare(session):
+                    return
+                case_id = self.suspects.popleft()
                 ended = await self.bench.ask(session, case_id, self.trial)
-            except WorkerLostError as lost:
-                ended = Ended(error=lost.reason, timed_out=lost.timed_out)
-                self.timeouts += lost.timed_out
-            if self.bench.fatal is None:
-                await self.out.send(await self.bench.trace(case_id, self.trial, ended))
+                if self.bench.fatal is not None:
+                    return
+                trace = await self.bench.trace(case_id, self.trial, ended)
+                if trace.status == "timeout":
+                    self.hung.append(case_id)
+                await self.out.send(trace)
+
+    async def _skip_after(self, last: str) -> None:
+        """Skip what comes after a case in the plan, also what was answered: it must not matter what was asked first."""
+        for case_id, place in self.order.items():
+            if place > self.order[last]:
+                reason = f"{len(self.hung)} cases before it hung, each alone"
+                await self.out.send(self.bench.unasked(case_id, self.trial, "skipped", reason))
 
     async def _give_up(self, status: Status, reason: str) -> None:
         """Give every pair that has not been asked the same end."""

@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import json
+import secrets
 import time
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import anyio
 
 from metaharness.records import Attribution, Call
+from metaharness.sandbox.protocol import ProtocolError
 
 TAIL_CHARS = 4000
+ERROR_CHARS = 8000
+MAX_SENT = 256 << 20
+"""Bytes of JSON that the requests of one case may have together: they are all kept until it ends."""
+CALLS_BEYOND = 1000
+"""So often a case may go on asking after it was told that it has made all calls it may make."""
 
 
 class Clock:
@@ -50,6 +57,10 @@ class Clock:
         return None if self._since is None else self.limit - self.used
 
 
+class LimitError(Exception):
+    """The case has used up what it may ask."""
+
+
 @dataclass(frozen=True)
 class Ended:
     """How a `learn` or a case ended inside the worker."""
@@ -63,81 +74,118 @@ class Ended:
     """`infrastructure` or `budget` when a call of it ended that way, whatever the harness made of it."""
     timed_out: bool = False
     """The error is that its clock ran out."""
+    lost: bool = False
+    """It did not end: its worker was lost while it was open."""
     calls: list[Call] = field(default_factory=list)
     duration_ms: float = 0.0
     stdout_tail: str = ""
+
+    def followed_by(self, later: Ended) -> Ended:
+        """Both as one: the end is that of the later one."""
+        return replace(
+            later,
+            calls=[*self.calls, *later.calls],
+            duration_ms=round(self.duration_ms + later.duration_ms, 3),
+            stdout_tail=(self.stdout_tail + later.stdout_tail)[-TAIL_CHARS:],
+        )
 
 
 class Scope:
     """One open `learn` or case. Frames of a worker count only for the scopes that are open in it."""
 
-    def __init__(self, number: int, attribution: Attribution, seconds: float) -> None:
-        self.number = number
+    def __init__(self, attribution: Attribution, seconds: float, calls: int) -> None:
+        self.number = secrets.randbits(48)
+        """Not a count: a case cannot guess the number of another one that is open in the same worker."""
         self.attribution = attribution
         self.clock = Clock(seconds)
-        self.finished = anyio.Event()
-        self.result: Ended | None = None
-        self.issued = 0
+        self._finished = anyio.Event()
+        self._result: Ended | None = None
+        self._limit = calls
+        self._issued = 0
+        self._sent = 0
         self._calls: dict[int, Call] = {}
         self._ordinals: Counter[bytes] = Counter()
-        self._in_flight: set[anyio.CancelScope] = set()
+        self._in_flight: dict[int, anyio.CancelScope] = {}
 
-    def ordinal(self, request: Any) -> int:
-        """The how-manyth identical request this is, from 0."""
-        key = hashlib.blake2b(json.dumps(request, sort_keys=True).encode(), digest_size=16).digest()
+    async def ended(self) -> Ended:
+        """Wait until it has ended, or its worker is lost."""
+        await self._finished.wait()
+        assert self._result is not None
+        return self._result
+
+    def calling(self) -> tuple[int, anyio.CancelScope]:
+        """A call has come: its place among the calls of this scope, and what cancels it when this scope ends.
+
+        Raises:
+            ProtocolError: It does not stop calling, though it was told to.
+        """
+        self._issued += 1
+        if self._issued > self._limit + CALLS_BEYOND:
+            raise ProtocolError(f"one case went on calling the model after the {self._limit} calls it may make")
+        cancel = self._in_flight[self._issued] = anyio.CancelScope()
+        self.clock.pause()
+        return self._issued, cancel
+
+    def called(self, place: int, call: Call | None) -> None:
+        """A call has ended; None when it was cancelled."""
+        del self._in_flight[place]
+        self.clock.resume()
+        if call is not None and place <= self._limit + 1:  # one that was over the limit says enough
+            self._calls[place] = call
+
+    def admit(self, place: int, request: Any) -> int:
+        """The how-manyth identical request this is, from 0.
+
+        Raises:
+            LimitError: The case may not make this call.
+        """
+        if place > self._limit:
+            raise LimitError(f"this case has made {self._limit} calls, the most that the domain allows")
+        text = json.dumps(request, sort_keys=True).encode("ascii")
+        self._sent += len(text)
+        if self._sent > MAX_SENT:
+            raise LimitError(f"the requests of this case have more than {MAX_SENT:,} bytes together")
+        key = hashlib.blake2b(text, digest_size=16).digest()
         self._ordinals[key] += 1
         return self._ordinals[key] - 1
 
-    def calling(self) -> anyio.CancelScope:
-        """A cancel scope for one call in the air; it is cancelled when this scope ends."""
-        cancel = anyio.CancelScope()
-        self._in_flight.add(cancel)
-        self.clock.pause()
-        return cancel
-
-    def called(self, number: int, cancel: anyio.CancelScope, call: Call | None) -> None:
-        """A call has ended; None when it was cancelled."""
-        self._in_flight.discard(cancel)
-        self.clock.resume()
-        if call is not None:
-            self._calls[number] = call
-
     def end(self, done: dict[str, Any]) -> None:
         """The worker says it is done; calls still in the air are dropped."""
-        for cancel in self._in_flight:
-            cancel.cancel()
-        calls = [self._calls[number] for number in sorted(self._calls)]
-        error, refused = _error(done.get("error"), calls)
-        self.result = Ended(
+        error, call_kind = _error(done.get("error"))
+        self._result = self._ended(
             output=done.get("output") if error is None else None,
             error=error,
-            refused=refused,
-            fault=_fault(calls),
-            calls=calls,
-            duration_ms=round(self.clock.used * 1000, 3),
             stdout_tail=_text(done.get("stdout_tail"))[-TAIL_CHARS:],
         )
-        self.finished.set()
+        # the worker's word alone is not believed
+        really = any(call.error is not None and call.error.kind == "refused" for call in self._result.calls)
+        if really and call_kind == "refused":
+            self._result = replace(self._result, refused=True)
+        self._finished.set()
 
-    def abandon(self) -> None:
+    def abandon(self, reason: str, *, timed_out: bool) -> None:
         """The worker is lost: nothing more will come."""
-        for cancel in self._in_flight:
+        self._result = self._ended(error=reason, timed_out=timed_out, lost=True)
+        self._finished.set()
+
+    def _ended(self, **fields: Any) -> Ended:
+        for cancel in self._in_flight.values():
             cancel.cancel()
-        self.finished.set()
+        calls = [self._calls[place] for place in sorted(self._calls)]
+        return Ended(fault=_fault(calls), calls=calls, duration_ms=round(self.clock.used * 1000, 3), **fields)
 
 
 def _text(value: Any) -> str:
     return value if isinstance(value, str) else ""
 
 
-def _error(error: Any, calls: list[Call]) -> tuple[str | None, bool]:
-    """The message, and whether a refused call is behind it; the worker's word alone is not believed."""
+def _error(error: Any) -> tuple[str | None, Any]:
+    """The message, and of which kind the uncaught failure of a call was."""
     if error is None:
-        return None, False
+        return None, None
     report = error if isinstance(error, dict) else {}
     message = _text(report.get("traceback")) or _text(report.get("message")) or "the harness failed without a message"
-    really = any(call.error is not None and call.error.kind == "refused" for call in calls)
-    return message, really and report.get("call_kind") == "refused"
+    return message[-ERROR_CHARS:], report.get("call_kind")
 
 
 def _fault(calls: list[Call]) -> str | None:

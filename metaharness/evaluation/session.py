@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -10,17 +11,17 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import anyio
-from anyio.abc import ByteStream, TaskGroup
-from pydantic import ValidationError
+from anyio.abc import TaskGroup
+from pydantic import Field, ValidationError
 
 from metaharness.domain import Domain
-from metaharness.errors import ConfigurationError, MetaharnessError
-from metaharness.evaluation.scope import Ended, Scope
+from metaharness.errors import ConfigurationError, DomainError, MetaharnessError, SandboxError
+from metaharness.evaluation.scope import ERROR_CHARS, Ended, LimitError, Scope
 from metaharness.messages import ModelRequest
 from metaharness.records import LEARN, Attribution, Call, CallError, EvaluationPlan, Rejection
-from metaharness.sandbox.bootstrap import harness_source
 from metaharness.sandbox.protocol import (
     MAX_ANSWER,
+    MAX_DEPTH,
     MAX_PROMPT,
     CandidateFiles,
     FrameReader,
@@ -31,7 +32,12 @@ from metaharness.sandbox.protocol import (
 )
 
 OUTPUT_TAIL = 4000
-STAGES = ("import", "interface")
+MAX_TOKENS = 1_000_000_000
+START_SECONDS = 60.0
+"""How long a worker may take until it is there, before it knows its candidate."""
+LAST_WORDS_SECONDS = 0.5
+"""How long to wait until a worker that closed its pipe has ended, and for what it printed last: a process that it
+left behind may hold its output open."""
 
 
 class ModelDoor(Protocol):
@@ -49,13 +55,10 @@ class Doors:
     model: ModelDoor
 
 
-class WorkerLostError(Exception):
-    """The worker hung, died or broke the protocol while something was open in it."""
+class _Request(ModelRequest):
+    """A request of a candidate: no number in it is too large to be counted with."""
 
-    def __init__(self, reason: str, *, timed_out: bool) -> None:
-        super().__init__(reason)
-        self.reason = reason
-        self.timed_out = timed_out
+    max_tokens: int | None = Field(default=None, ge=1, le=MAX_TOKENS)
 
 
 class Session:
@@ -67,14 +70,19 @@ class Session:
         self._doors = doors
         self._group = group
         self._writing = anyio.Lock(fast_acquire=True)
+        self._sends: set[anyio.CancelScope] = set()
         self._scopes: dict[int, Scope] = {}
-        self._numbers = 0
+        self._ready = anyio.Event()
+        self._started = False
         self._loaded = anyio.Event()
         self._load_report: dict[str, Any] = {}
+        self._dead = False
         self._output = b""
-        self.lost: WorkerLostError | None = None
+        self._drained = anyio.Event()
+        self.lost: str | None = None
+        """Why nothing can be asked any more: the worker hung, died or broke the protocol."""
         self.fatal: MetaharnessError | None = None
-        """A model that cannot be used as configured: the evaluation has to stop."""
+        """Not the candidate's doing, and no further worker would fare better: the evaluation has to stop."""
 
     # -- what the evaluation calls -------------------------------------------------------------------------------
 
@@ -88,152 +96,180 @@ class Session:
                 "folder": str(candidate.folder),
                 "entry": candidate.entry,
                 "importable": candidate.importable,
-                "harness_source": harness_source(),
                 "driver_source": driver.read_text(encoding="utf-8") if driver is not None else None,
                 "limits": self._plan.limits.model_dump(),
-                "prompt_limit": MAX_PROMPT,
-                "answer_limit": MAX_ANSWER,
+                "most": [MAX_PROMPT, MAX_ANSWER, MAX_DEPTH],
             }
         )
+        self.fatal = await self._why_not_started(driver)
+        if self.fatal is not None:
+            return Rejection(stage="import", message=self.fatal.message)
         with anyio.move_on_after(self._plan.limits.case_seconds):
             await self._loaded.wait()
         if not self._loaded.is_set():
             seconds = self._plan.limits.case_seconds
             return Rejection(stage="import", message=f"importing the harness took longer than {seconds:g} s")
         if self.lost is not None:
-            return Rejection(stage="import", message=f"{self.lost.reason} while the harness was imported")
+            return Rejection(stage="import", message=f"while the harness was imported: {self.lost}")
         return _rejection(self._load_report)
 
     async def learn(self, examples: list[dict[str, Any]], trial: int) -> Ended:
-        """Show the harness the labelled examples. Raises WorkerLostError."""
+        """Show the harness the labelled examples."""
         frame = {"kind": "learn", "examples": examples}
         return await self._run(frame, LEARN, trial, self._plan.limits.learn_seconds)
 
     async def ask(self, case_id: str, case_input: Any, trial: int) -> Ended:
-        """Ask one case. Raises WorkerLostError."""
+        """Ask one case."""
         frame = {"kind": "case", "input": case_input}
         return await self._run(frame, case_id, trial, self._plan.limits.case_seconds)
 
     # -- inside --------------------------------------------------------------------------------------------------
 
+    async def _why_not_started(self, driver: Path | None) -> MetaharnessError | None:
+        """Wait until the worker stands, before any line of the candidate runs: what fails here is not its doing."""
+        with anyio.move_on_after(START_SECONDS):
+            await self._ready.wait()
+        if self._started:
+            return None
+        if self._load_report and driver is not None:
+            return DomainError(f"{driver} cannot be loaded: {self._load_report.get('message')}")
+        problem = self._load_report.get("message") or self.lost or f"it took longer than {START_SECONDS:g} s"
+        hint = "check Domain.python (a Python 3.9 or later) and limits.memory_mb of the domain"
+        return SandboxError(f"a worker could not start: {problem}", hint=hint)
+
     async def _run(self, frame: dict[str, Any], case_id: str, trial: int, seconds: float) -> Ended:
         if self.lost is not None:
-            raise self.lost
-        self._numbers += 1
+            return Ended(error=self.lost, lost=True)
         attribution = Attribution(iteration=self._plan.iteration, case_id=case_id, trial=trial)
-        scope = Scope(self._numbers, attribution, seconds)
+        scope = Scope(attribution, seconds, self._plan.limits.calls_per_case)
         self._scopes[scope.number] = scope
         try:
             await self._send({**frame, "scope": scope.number, "seed": _seed(self._plan.seed, case_id, trial)})
-            await scope.finished.wait()
+            return await scope.ended()
         finally:
             self._scopes.pop(scope.number, None)
-        if scope.result is None:
-            raise self._loss()
-        return scope.result
 
     async def _send(self, frame: dict[str, Any]) -> None:
-        async with self._writing:
+        """Send a frame; nothing once the worker is lost, as it may never read it."""
+        with anyio.CancelScope() as cancel:
+            self._sends.add(cancel)
             try:
-                await self._process.stream.send(encode(frame))
+                async with self._writing:
+                    if self.lost is None:
+                        await self._process.stream.send(encode(frame))
             except (anyio.BrokenResourceError, anyio.ClosedResourceError):
-                self._lose("the worker died", timed_out=False)
+                return  # it died: whoever reads from it finds out how
+            finally:
+                self._sends.discard(cancel)
 
     async def read(self) -> None:
         """Take in the worker's frames until it is lost."""
         frames = FrameReader()
         try:
             while self.lost is None:
-                data = await self._process.stream.receive(1 << 16)
-                for frame in frames.feed(data):
-                    await self._take(frame)
+                for frame in frames.feed(await self._process.stream.receive(1 << 16)):
+                    self._take(frame)
         except (anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError):
-            self._lose(f"the worker died{self._last_words()}", timed_out=False)
+            await self._find_out()
         except ProtocolError as error:
             self._lose(f"the worker broke the protocol: {error}", timed_out=False)
 
-    async def watch(self) -> None:
-        """End the worker when a clock has run out."""
-        while self.lost is None:
-            left = [remaining for scope in self._scopes.values() if (remaining := scope.clock.remaining) is not None]
-            if left and min(left) <= 0:
-                late = next(scope for scope in self._scopes.values() if (scope.clock.remaining or 1) <= 0)
-                self._lose(f"no answer within {late.clock.limit:g} s of its own time", timed_out=True)
-                return
-            await anyio.sleep(min([0.25, *left]))
+    async def _find_out(self) -> None:
+        """The worker closed its pipe: find out how it ended."""
+        self._dead = True
+        with anyio.move_on_after(LAST_WORDS_SECONDS):
+            await self._drained.wait()
+            while self._process.alive():  # noqa: ASYNC110 - nothing tells when a process ends
+                await anyio.sleep(0.005)
+        status = self._process.kill()
+        words = self._output.decode("utf-8", "replace").strip()
+        self._lose(f"the worker died{_how(status)}" + (f", saying:\n{words}" if words else ""), timed_out=False)
 
-    async def drain(self, output: ByteStream) -> None:
+    async def watch(self) -> None:
+        """Give the worker up when a clock has run out."""
+        while self.lost is None:
+            clocks = [scope.clock for scope in self._scopes.values()]
+            left = [(clock.remaining, clock.limit) for clock in clocks if clock.remaining is not None]
+            soonest, limit = min(left, default=(0.25, 0.0))
+            if soonest <= 0 and not self._dead:
+                self._lose(f"no answer within {limit:g} s of its own time", timed_out=True)
+                return
+            await anyio.sleep(min(0.25, max(soonest, 0.001)))
+
+    async def drain(self) -> None:
         """Keep the end of what the process prints on its own stdout and stderr."""
+        output = self._process.output
         try:
-            while True:
+            while output is not None:
                 self._output = (self._output + await output.receive(1 << 16))[-OUTPUT_TAIL:]
         except (anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError):
             return
+        finally:
+            self._drained.set()
 
-    async def _take(self, frame: dict[str, Any]) -> None:
+    def _take(self, frame: dict[str, Any]) -> None:
         kind = frame["kind"]
-        if kind in ("loaded", "failed"):
-            self._load_report = frame
-            self._loaded.set()
+        if kind in ("ready", "loaded", "failed"):
+            self._ready.set()
+            if kind == "ready":
+                self._started = True
+            else:
+                self._load_report = frame
+                self._loaded.set()
             return
-        scope = self._scopes.get(frame.get("scope", 0))
+        if kind not in ("call", "done"):
+            raise ProtocolError(f"a frame of the unknown kind {kind[:40]!r}")
+        number = frame.get("scope")
+        scope = self._scopes.get(number) if isinstance(number, int) else None
         if scope is None:
             return  # of a case that has ended: a thread left behind, or a forgery
         if kind == "done":
+            del self._scopes[scope.number]
             scope.end(frame)
-        elif kind == "call" and isinstance(frame.get("id"), int):
-            self._group.start_soon(self._call, scope, frame)
+        elif isinstance(frame.get("id"), int):
+            self._group.start_soon(self._call, scope, frame, *scope.calling())
         else:
-            raise ProtocolError(f"a frame of the unknown kind {kind[:40]!r}")
+            raise ProtocolError("a call without a number")
 
-    async def _call(self, scope: Scope, frame: dict[str, Any]) -> None:
-        number = frame["id"]
-        cancel = scope.calling()
+    async def _call(self, scope: Scope, frame: dict[str, Any], place: int, cancel: anyio.CancelScope) -> None:
         call: Call | None = None
         with cancel:
             try:
-                call = await self._complete(scope, frame.get("request"))
+                call = await self._complete(scope, place, frame.get("request"))
             except ConfigurationError as error:
                 self.fatal = error
                 self._lose("the model cannot be used as configured", timed_out=False)
-        scope.called(number, cancel, call)
+        scope.called(place, call)
         if call is not None:
-            await self._send({"kind": "answer", "scope": scope.number, "id": number, "answer": _answer(call)})
+            await self._send({"kind": "answer", "scope": scope.number, "id": frame["id"], "answer": _answer(call)})
 
-    async def _complete(self, scope: Scope, raw: Any) -> Call:
-        scope.issued += 1
-        limit = self._plan.limits.calls_per_case
+    async def _complete(self, scope: Scope, place: int, raw: Any) -> Call:
         model = self._plan.models["target"].id
-        if scope.issued > limit:
-            message = f"this case has made {limit} calls, the most that the domain allows"
-            return Call(request={}, model=model, error=CallError(kind="limit", message=message))
         try:
-            request = ModelRequest.model_validate(raw)
+            ordinal = scope.admit(place, raw)
+            request = _Request.model_validate(raw)
+        except LimitError as error:
+            return Call(request={}, model=model, error=CallError(kind="limit", message=str(error)))
         except ValidationError as error:
             problem = error.errors(include_url=False, include_input=False)[0]
             where = ".".join(map(str, problem["loc"]))
             failure = CallError(kind="refused", message=f"not a model request: {where}: {problem['msg']}")
-            return Call(request=raw if isinstance(raw, dict) else {}, model=model, error=failure)
+            return Call(ordinal=ordinal, request=raw if isinstance(raw, dict) else {}, model=model, error=failure)
+        deadline = self._plan.limits.call_seconds
         return await self._doors.model.complete(
-            request,
-            attribution=scope.attribution,
-            ordinal=scope.ordinal(raw),
-            deadline=self._plan.limits.call_seconds,
+            request, attribution=scope.attribution, ordinal=ordinal, deadline=deadline
         )
 
     def _lose(self, reason: str, *, timed_out: bool) -> None:
         if self.lost is None:
-            self.lost = WorkerLostError(reason, timed_out=timed_out)
+            self.lost = reason
+        self._ready.set()
         self._loaded.set()
+        for cancel in self._sends:
+            cancel.cancel()
         for scope in self._scopes.values():
-            scope.abandon()
-
-    def _loss(self) -> WorkerLostError:
-        return self.lost or WorkerLostError("the worker is gone", timed_out=False)
-
-    def _last_words(self) -> str:
-        text = self._output.decode("utf-8", "replace").strip()
-        return f", saying:\n{text}" if text else ""
+            scope.abandon(reason, timed_out=timed_out)
+        self._scopes.clear()
 
 
 @asynccontextmanager
@@ -247,8 +283,7 @@ async def open_session(
             session = Session(process, plan, doors, group)
             group.start_soon(session.read)
             group.start_soon(session.watch)
-            if process.output is not None:
-                group.start_soon(session.drain, process.output)
+            group.start_soon(session.drain)
             yield session
             group.cancel_scope.cancel()
     finally:
@@ -274,5 +309,13 @@ def _rejection(report: dict[str, Any]) -> Rejection | None:
     return Rejection(
         stage="interface" if stage == "interface" else "import",
         message=str(report.get("message"))[:2000],
-        traceback=trace if isinstance(trace, str) else None,
+        traceback=trace[-ERROR_CHARS:] if isinstance(trace, str) else None,
     )
+
+
+def _how(status: int | None) -> str:
+    """The exit status of a worker, as a person reads it."""
+    if status is None or status >= 0:
+        return "" if status is None else f" (exit status {status})"
+    names = {number.value: number.name for number in signal.Signals}
+    return f" (killed by {names.get(-status, f'signal {-status}')})"

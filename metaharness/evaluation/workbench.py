@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager, contextmanager
+from dataclasses import dataclass, replace
 from typing import Any
 
 from metaharness.domain import Case, Domain
 from metaharness.errors import MetaharnessError
 from metaharness.evaluation.grading import Grader
 from metaharness.evaluation.scope import Ended
-from metaharness.evaluation.session import Doors, Session, WorkerLostError, open_session
+from metaharness.evaluation.session import Doors, Session, open_session
 from metaharness.records import LEARN, CaseTrace, EvaluationPlan, Rejection, Status
 from metaharness.sandbox.protocol import Sandbox
 
@@ -54,33 +54,34 @@ class Workbench:
         """A fresh worker."""
         return open_session(self.material.sandbox, self.plan, self.doors, python=self.material.domain.python)
 
+    @contextmanager
+    def ending(self) -> Iterator[None]:
+        """Keep an error of ours as the one that ends the evaluation, out of the groups that tasks raise it in."""
+        try:
+            yield
+        except* MetaharnessError as group:
+            self.fatal = self.fatal or _first(group)
+
     async def load(self, session: Session) -> Rejection | None:
-        """Import and build the candidate; None when it stands."""
-        return await session.load(self.material.domain)
+        """Import and build the candidate; None when it stands. What is found may also be fatal."""
+        rejection = await session.load(self.material.domain)
+        self.fatal = self.fatal or session.fatal
+        return rejection
 
     async def learn(self, session: Session, trial: int) -> Ended:
-        """Show the candidate the training cases. A lost worker is the candidate's error."""
-        try:
-            return await session.learn(self.material.examples(), trial)
-        except WorkerLostError as lost:
-            self._note(session)
-            return Ended(error=f"learn: {lost.reason}", timed_out=lost.timed_out)
+        """Show the candidate the training cases."""
+        return await self._learn(session, self.material.examples(), trial)
 
-    async def learn_from(self, session: Session, case_id: str, trial: int) -> None:
-        """Tell an online harness the answer of a case. A lost worker is found at the next case."""
+    async def learn_from(self, session: Session, case_id: str, trial: int) -> Ended:
+        """Tell an online harness the answer of a case."""
         case = self.material.cases[case_id]
-        try:
-            await session.learn([{"input": case.input, "expected": case.expected}], trial)
-        except WorkerLostError:
-            self._note(session)
+        return await self._learn(session, [{"input": case.input, "expected": case.expected}], trial)
 
     async def ask(self, session: Session, case_id: str, trial: int) -> Ended:
-        """Ask one case. Raises WorkerLostError."""
-        try:
-            return await session.ask(case_id, self.material.cases[case_id].input, trial)
-        except WorkerLostError:
-            self._note(session)
-            raise
+        """Ask one case."""
+        ended = await session.ask(case_id, self.material.cases[case_id].input, trial)
+        self.fatal = self.fatal or session.fatal
+        return ended
 
     async def trace(self, case_id: str, trial: int, ended: Ended) -> CaseTrace:
         """The line of a case, graded."""
@@ -92,7 +93,7 @@ class Workbench:
         if ended.fault is not None:
             status = "budget" if ended.fault == "budget" else "infrastructure"
         elif ended.error is not None:
-            status = "timeout" if ended.timed_out else "harness_error"
+            status = "timeout" if ended.timed_out else "refused" if ended.refused else "harness_error"
         return CaseTrace(
             case_id=LEARN,
             trial=trial,
@@ -116,5 +117,12 @@ class Workbench:
             error=reason,
         )
 
-    def _note(self, session: Session) -> None:
+    async def _learn(self, session: Session, examples: list[dict[str, Any]], trial: int) -> Ended:
+        ended = await session.learn(examples, trial)
         self.fatal = self.fatal or session.fatal
+        return replace(ended, error=f"learn: {ended.error}") if ended.lost else ended
+
+
+def _first(group: BaseExceptionGroup[MetaharnessError]) -> MetaharnessError:
+    error = group.exceptions[0]
+    return _first(error) if isinstance(error, BaseExceptionGroup) else error

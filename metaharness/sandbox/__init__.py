@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from metaharness.errors import UsageError
+from metaharness.sandbox.pool import WarmPool, warm_size
 from metaharness.sandbox.process import ProcessSandbox
 from metaharness.sandbox.protocol import Sandbox
+
+__all__ = ["Sandbox", "WarmPool", "open_sandbox", "warm_size"]
 
 SANDBOXES = {"process": ProcessSandbox}
 

@@ -7,6 +7,7 @@ A sandbox is chosen by the person who starts the run; this module does not judge
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,10 @@ MAX_PROMPT = 8 << 20
 """Bytes of JSON a model request may have."""
 MAX_FRAME = MAX_PROMPT + (1 << 16)
 """The longest frame a worker may send."""
+MAX_REPORT = MAX_ANSWER + (1 << 18)
+"""The longest frame that is not a call: an answer with what was printed, or a traceback."""
+MAX_DEPTH = 100
+"""How deep an answer or a request may be nested. What is nested deeper cannot be written to disk."""
 HEADER = 4
 
 
@@ -35,8 +40,19 @@ class SandboxProcess(Protocol):
     output: ByteStream | None
     """What the process prints on its own stdout and stderr; None when it is not captured."""
 
-    async def end(self) -> int | None:
-        """Kill the process and everything it started, and wait. Returns its exit status, negative for a signal."""
+    def alive(self) -> bool:
+        """Whether it still runs."""
+        ...
+
+    def kill(self) -> int | None:
+        """Kill the process and everything it started, and wait. The streams stay open for its last words.
+
+        Returns the status it ended with, negative for a signal; None when that is not known. May be called again.
+        """
+        ...
+
+    async def end(self) -> None:
+        """Kill it and close the streams."""
         ...
 
 
@@ -92,7 +108,7 @@ class FrameReader:
         """The frames that are complete now.
 
         Raises:
-            ProtocolError: A frame is too long, is not a JSON object, or holds NaN or an infinity.
+            ProtocolError: A frame is too long, nested too deeply, not a JSON object, or holds NaN or an infinity.
         """
         self._buffer += data
         while len(self._buffer) >= HEADER:
@@ -108,16 +124,41 @@ class FrameReader:
 
 def _decode(body: bytes) -> dict[str, Any]:
     try:
-        frame = json.loads(body, parse_constant=_no_constant)
+        frame = _DECODER.decode(body.decode("ascii"))  # a worker escapes all else, so only a forgery differs
     except (ValueError, RecursionError) as error:
         raise ProtocolError(f"a frame that is not JSON: {error}") from error
     if not isinstance(frame, dict) or not isinstance(frame.get("kind"), str):
         raise ProtocolError("a frame without a kind")
+    if len(body) > MAX_REPORT and frame["kind"] != "call":
+        raise ProtocolError(f"a frame of {len(body):,} bytes that is no call; at most {MAX_REPORT:,} are allowed")
+    if body.count(b"[") + body.count(b"{") > MAX_DEPTH and _deeper(frame, MAX_DEPTH + 1):
+        raise ProtocolError(f"a frame that is nested deeper than {MAX_DEPTH} levels")
     return without_surrogates(frame) if b"\\ud" in body.lower() else frame
 
 
 def _no_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
+
+
+def _finite(digits: str) -> float:
+    number = float(digits)
+    if math.isinf(number):
+        raise ValueError(f"{digits[:40]} is too large for a number")
+    return number
+
+
+_DECODER = json.JSONDecoder(parse_constant=_no_constant, parse_float=_finite)
+
+
+def _deeper(value: Any, levels: int) -> bool:
+    """Whether a JSON value has more levels of lists and objects than that."""
+    level = [value]
+    for _ in range(levels + 1):
+        level = [one for one in level if isinstance(one, (dict, list))]
+        if not level:
+            return False
+        level = [inner for one in level for inner in (one.values() if isinstance(one, dict) else one)]
+    return True
 
 
 def without_surrogates(value: Any) -> Any:

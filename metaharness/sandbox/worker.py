@@ -4,27 +4,40 @@ One file, standard library only, Python 3.9 and later; nothing else of the packa
 this source (or its bytecode) over the pipe, so nothing has to be mounted for it.
 
 It guards nothing: a candidate shares this process and can change all of it. The parent treats every frame as
-untrusted. What it does is turn what happens here into frames that say it.
+untrusted. What it does is turn what happens here into frames that say it. What it needs for that is bound when it is
+loaded, and where it cannot go on the process ends: the parent then asks the open cases again, each alone.
 
 Frames are 4 bytes of length, big-endian, then a JSON object.
     in:   init, learn, case, answer
-    out:  loaded | failed, done (of a learn or a case), call
+    out:  ready (no line of the candidate has run), loaded | failed, done (of a learn or a case), call
 """
 
 from __future__ import annotations
 
+import builtins
+import io
 import json
 import os
 import sys
 import threading
+from os import _exit, read, write
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from types import CodeType
     from typing import Any
 
+    HARNESS: CodeType  # the module `metaharness.harness`, put here by the bootstrap
+
 TAIL_CHARS = 4000
+BROKEN = 70
+"""Exit status of a worker whose pipe is closed, or that cannot tell any more what happens in it."""
+OURS = (__file__, "<driver>", "metaharness/harness.py")
 ModuleType = type(sys)
+Thread, Lock = threading.Thread, threading.Lock
+encode = json.JSONEncoder(allow_nan=False).encode
+decode = json.JSONDecoder().decode
 
 
 class Channel:
@@ -33,13 +46,13 @@ class Channel:
     def __init__(self, read_fd: int, write_fd: int) -> None:
         self.read_fd = read_fd
         self.write_fd = write_fd
-        self.lock = threading.Lock()
+        self.lock = Lock()
 
     def take(self, size: int) -> bytes | None:
         """Exactly `size` bytes; None at the end of the stream."""
         chunks: list[bytes] = []
         while size:
-            chunk = os.read(self.read_fd, min(size, 1 << 20))
+            chunk = read(self.read_fd, min(size, 1 << 20))
             if not chunk:
                 return None
             chunks.append(chunk)
@@ -49,18 +62,22 @@ class Channel:
     def receive(self) -> Any:
         header = self.take(4)
         body = header and self.take(int.from_bytes(header, "big"))
-        return json.loads(body) if body else None
+        return decode(body.decode("ascii")) if body else None
 
-    def send(self, frame: dict[str, Any]) -> None:
-        body = json.dumps(frame, allow_nan=False).encode("ascii")
-        data = memoryview(len(body).to_bytes(4, "big") + body)
-        with self.lock:
-            while data:
-                data = data[os.write(self.write_fd, data) :]
+    def send(self, body: str) -> None:
+        """One frame, as JSON."""
+        data = memoryview(len(body).to_bytes(4, "big") + body.encode("ascii"))
+        try:
+            with self.lock:
+                while data:
+                    data = data[write(self.write_fd, data) :]
+        finally:
+            if data:
+                _exit(BROKEN)
 
 
-class Tail:
-    """Stands in for stdout and stderr: keeps the last characters each scope has printed."""
+class Tail(io.TextIOBase):
+    """Stands in for stdout and stderr: keeps the last characters that the thread of each scope has printed."""
 
     encoding = "utf-8"
     errors = "replace"
@@ -73,12 +90,6 @@ class Tail:
         self.local.text = (getattr(self.local, "text", "") + text)[-TAIL_CHARS:]
         return len(text)
 
-    def flush(self) -> None:
-        pass
-
-    def isatty(self) -> bool:
-        return False
-
     def take(self) -> str:
         text, self.local.text = getattr(self.local, "text", ""), ""
         return text
@@ -89,8 +100,8 @@ class Pending:
 
     def __init__(self) -> None:
         self.answer: Any = None
-        self.guard = threading.Lock()
-        self.arrived = threading.Lock()
+        self.guard = Lock()
+        self.arrived = Lock()
         self.arrived.acquire()
         self.wake: Callable[[], None] | None = None
 
@@ -112,15 +123,11 @@ class Pending:
         import asyncio
 
         loop = asyncio.get_running_loop()
-        future = loop.create_future()
-
-        def finish() -> None:
-            if not future.done():
-                future.set_result(None)
+        arrived = asyncio.Event()
 
         def wake() -> None:
             try:
-                loop.call_soon_threadsafe(finish)
+                loop.call_soon_threadsafe(arrived.set)
             except RuntimeError:  # the loop was closed: nobody waits any more
                 return
 
@@ -128,12 +135,8 @@ class Pending:
             self.wake = wake
             ready = self.answer is not None
         if not ready:
-            await future
+            await arrived.wait()
         return self.answer
-
-
-def failure(kind: str, message: str) -> dict[str, Any]:
-    return {"error": {"kind": kind, "message": message}}
 
 
 class Scope:
@@ -144,25 +147,22 @@ class Scope:
         self.number = number
         self.open = True
         self.calls: dict[int, Pending] = {}
-        self.lock = threading.Lock()
+        self.lock = Lock()
         self.count = 0
 
     def send(self, request: Any) -> Pending:
         pending = Pending()
         try:
-            body = json.dumps(request, allow_nan=False)
-        except (TypeError, ValueError) as error:
-            raise self.worker.model_error("refused", "the request is not JSON: " + str(error)) from None
-        if len(body) > self.worker.prompt_limit:
-            message = "the request has %d bytes; at most %d fit" % (len(body), self.worker.prompt_limit)
-            raise self.worker.model_error("refused", message)
+            body = self.worker.as_json("request", request, self.worker.prompt_limit)
+        except (TypeError, ValueError, RecursionError) as error:
+            raise self.worker.model_error("refused", "the request cannot be sent: " + str(error)) from None
         with self.lock:
             if not self.open:
                 raise self.worker.model_error("closed", "this case has ended; its model cannot be called any more")
             self.count += 1
             number = self.count
             self.calls[number] = pending
-        self.worker.channel.send({"kind": "call", "scope": self.number, "id": number, "request": request})
+        self.worker.channel.send('{"kind": "call", "scope": %d, "id": %d, "request": %s}' % (self.number, number, body))
         return pending
 
     def resolve(self, number: int, answer: Any) -> None:
@@ -176,15 +176,11 @@ class Scope:
             self.open = False
             calls, self.calls = self.calls, {}
         for pending in calls.values():
-            pending.resolve(failure("closed", "the case has ended"))
+            pending.resolve({"error": {"kind": "closed", "message": "the case has ended"}})
 
 
 class StageError(Exception):
-    """The candidate does not get past a stage of loading."""
-
-    def __init__(self, stage: str, message: str) -> None:
-        super().__init__(message)
-        self.stage = stage
+    """The candidate is not what it has to be; the message says what is missing."""
 
 
 class Worker:
@@ -196,73 +192,69 @@ class Worker:
         self.harness: Any = None
         self.api: Any = None
         self.model_error: Any = Exception
-        self.prompt_limit = self.answer_limit = 0
+        self.prompt_limit = self.answer_limit = self.depth_limit = 0
         self.folder = ""
 
     def run(self) -> None:
         sys.stdout = sys.stderr = self.tail
-        while True:
-            frame = self.channel.receive()
-            if frame is None:
-                os._exit(0)
+        frame = self.channel.receive()
+        while frame is not None:
             getattr(self, "on_" + frame["kind"])(frame)
+            frame = self.channel.receive()
 
     # -- loading ------------------------------------------------------------------------------------------------
 
     def on_init(self, frame: dict[str, Any]) -> None:
-        stage = "import"
+        stage = "start"
+        self.folder = frame["folder"]
         try:
             self.limit(frame["limits"])
-            self.prompt_limit = frame["prompt_limit"]
-            self.answer_limit = frame["answer_limit"]
-            self.install(frame["harness_source"])
+            self.prompt_limit, self.answer_limit, self.depth_limit = frame["most"]
+            self.install()
             if frame["driver_source"] is not None:
+                self.driver.__builtins__ = builtins
                 exec(compile(frame["driver_source"], "<driver>", "exec"), self.driver.__dict__)
-            module = self.load(frame["folder"], frame["entry"], frame["importable"])
+            self.channel.send('{"kind": "ready"}')
+            stage = "import"
+            module = self.load(frame["entry"], frame["importable"])
             stage = "interface"
             self.check(module)
             self.harness = self.hook("build", lambda: module.Harness(), module)  # noqa: PLW0108 - looked up late
         except BaseException as error:
-            stage = getattr(error, "stage", stage)
-            own = isinstance(error, StageError)
             report: dict[str, Any] = {"kind": "failed", "stage": stage, "message": self.describe(error)}
-            report["traceback"] = None if own else self.traceback(error)
-            report["stdout_tail"] = self.tail.take()
-            self.channel.send(report)
+            report["traceback"] = None if isinstance(error, StageError) else self.traceback(error)
+            self.channel.send(encode(report))
         else:
-            self.channel.send({"kind": "loaded", "stdout_tail": self.tail.take()})
+            self.channel.send('{"kind": "loaded"}')
+        self.tail.take()
 
     def limit(self, limits: dict[str, int]) -> None:
-        try:
-            import resource
-        except ImportError:
-            return
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        size = limits["memory_mb"] << 20
-        resource.setrlimit(resource.RLIMIT_AS, (size, size))
+        import resource
 
-    def install(self, source: str) -> None:
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        if sys.platform != "darwin":  # which refuses this one
+            resource.setrlimit(resource.RLIMIT_AS, (limits["memory_mb"] << 20,) * 2)
+
+    def install(self) -> None:
         """Put the synthetic package `metaharness` in place: it holds `metaharness.harness` alone."""
         package: Any = ModuleType("metaharness")
         package.__path__ = []
         module: Any = ModuleType("metaharness.harness")
-        exec(compile(source, "metaharness/harness.py", "exec"), module.__dict__)
-        package.harness = module
+        exec(HARNESS, module.__dict__)  # noqa: F821
         sys.modules["metaharness"] = package
-        sys.modules["metaharness.harness"] = module
-        self.api = module
+        sys.modules["metaharness.harness"] = package.harness = self.api = module
         self.model_error = module.ModelError
 
-    def load(self, folder: str, entry: str, importable: bool) -> Any:
+    def load(self, entry: str, importable: bool) -> Any:
         sys.dont_write_bytecode = True
-        self.folder = folder
-        path = os.path.join(folder, entry)
+        path = os.path.join(self.folder, entry)
         if importable:
-            sys.path.insert(0, folder)
+            sys.path.insert(0, self.folder)
         with open(path, "rb") as file:
             source = file.read()
-        module = ModuleType("harness")
+        module: Any = ModuleType("harness")
         module.__file__ = path
+        module.__builtins__ = builtins
         sys.modules["harness"] = module
         exec(compile(source, path, "exec"), module.__dict__)
         return module
@@ -270,7 +262,7 @@ class Worker:
     def check(self, module: Any) -> None:
         problem = self.hook("check", lambda: self.default_check(module), module)
         if problem:
-            raise StageError("interface", str(problem))
+            raise StageError(str(problem))
 
     def default_check(self, module: Any) -> str | None:
         if hasattr(self.driver, "build") or hasattr(self.driver, "ask"):
@@ -302,25 +294,43 @@ class Worker:
         scope = Scope(self, frame["scope"])
         self.scopes[scope.number] = scope
         model = self.api.Model(scope.send, frame["seed"])
-        threading.Thread(target=self.work, args=(scope, model, work), daemon=True).start()
+        Thread(target=self.work, args=(scope, model, work), daemon=True).start()
 
     def work(self, scope: Scope, model: Any, work: Callable[[Any], Any]) -> None:
         done: dict[str, Any] = {"kind": "done", "scope": scope.number}
+        body = ""
         try:
-            output = work(model)
-            if hasattr(output, "__await__"):
-                output = self.run_async(output)
-            done["output"] = output
-            size = len(json.dumps(output, allow_nan=False))
-            if size > self.answer_limit:
-                raise ValueError("the answer has %d bytes; at most %d fit" % (size, self.answer_limit))
-        except BaseException as error:
-            done["output"] = None
-            done["error"] = self.report(error)
-        scope.close()
-        self.scopes.pop(scope.number, None)
-        done["stdout_tail"] = self.tail.take()
-        self.channel.send(done)
+            output = "null"
+            try:
+                output = self.answer(work(model))
+            except BaseException as error:
+                done["error"] = self.report(error)
+            scope.close()
+            self.scopes.pop(scope.number, None)
+            done["stdout_tail"] = self.tail.take()
+            body = encode(done)[:-1] + ', "output": ' + output + "}"
+        finally:
+            if not body:
+                _exit(BROKEN)
+        self.channel.send(body)
+
+    def answer(self, output: Any) -> str:
+        """What the harness answered, as JSON."""
+        if hasattr(output, "__await__"):
+            output = self.run_async(output)
+        return self.as_json("answer", output, self.answer_limit)
+
+    def as_json(self, what: str, value: Any, limit: int) -> str:
+        body = encode(value)
+        if len(body) > limit:
+            raise ValueError("the %s has %d bytes; at most %d fit" % (what, len(body), limit))
+        level = [decode(body)] if body.count("[") + body.count("{") > self.depth_limit else []
+        for _ in range(self.depth_limit + 1):
+            level = [one for one in level if isinstance(one, (dict, list))]
+            level = [inner for one in level for inner in (one.values() if isinstance(one, dict) else one)]
+        if level:
+            raise ValueError("the %s is nested deeper than %d levels" % (what, self.depth_limit))
+        return body
 
     def run_async(self, awaitable: Any) -> Any:
         import asyncio
@@ -331,14 +341,9 @@ class Worker:
         return asyncio.run(wait())
 
     def learn(self, examples: list[dict[str, Any]], model: Any) -> None:
-        def default() -> Any:
-            learn = getattr(self.harness, "learn", None)
-            if learn is None:
-                return None
-            pairs = [self.api.LabeledExample(example["input"], example["expected"]) for example in examples]
-            return learn(pairs, model)
-
-        result = self.hook("learn", default, self.harness, examples, model)
+        pairs = [self.api.LabeledExample(example["input"], example["expected"]) for example in examples]
+        learn = getattr(self.harness, "learn", lambda *_: None)
+        result = self.hook("learn", lambda: learn(pairs, model), self.harness, examples, model)
         if hasattr(result, "__await__"):
             self.run_async(result)
 
@@ -348,31 +353,43 @@ class Worker:
     # -- telling what went wrong --------------------------------------------------------------------------------
 
     def report(self, error: BaseException) -> dict[str, Any]:
-        kind = error.kind if isinstance(error, self.model_error) else None
+        kind = str(error.kind) if isinstance(error, self.model_error) else None
         return {"message": self.describe(error), "traceback": self.traceback(error), "call_kind": kind}
 
     def describe(self, error: BaseException) -> str:
         try:
             text = str(error)
-        except Exception:
+        except BaseException:
             text = "(its message cannot be shown)"
         name = type(error).__name__
         return text[:2000] if isinstance(error, StageError) else (name + ": " + text)[:2000]
 
     def traceback(self, error: BaseException) -> str:
         """The candidate's own frames; paths are relative to its folder."""
-        import traceback
-
         try:
+            import traceback
+
             lines = traceback.TracebackException(type(error), error, error.__traceback__, limit=-30)
-            lines.stack = type(lines.stack).from_list(
-                [frame for frame in lines.stack if frame.filename not in (__file__, "<driver>")]
-            )
+            self.prune(lines)
             text = "".join(lines.format())
-        except Exception as broken:
+        except BaseException as broken:
             text = self.describe(error) + " (no traceback: " + type(broken).__name__ + ")"
         return text.replace(self.folder + os.sep, "")[-8000:]
 
+    def prune(self, lines: Any) -> None:
+        """Leave the candidate's frames and what it called, in the causes of an exception as well."""
+        todo = [lines]
+        while todo:
+            one = todo.pop()
+            frames = [frame for frame in one.stack if frame.filename not in OURS]
+            own = [place for place, frame in enumerate(frames) if frame.filename.startswith(self.folder + os.sep)]
+            one.stack = type(one.stack).from_list(frames[own[0] if own else 0 :])
+            parts = [one.__cause__, one.__context__, *(getattr(one, "exceptions", None) or ())]
+            todo += [part for part in parts if part is not None]
+
 
 def main(read_fd: int, write_fd: int) -> None:
-    Worker(Channel(read_fd, write_fd)).run()
+    try:
+        Worker(Channel(read_fd, write_fd)).run()
+    finally:
+        _exit(BROKEN)  # at once: the interpreter would wait for the candidate's threads
