@@ -27,7 +27,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Protocol
 
-from metaharness.errors import DomainError
+from metaharness.errors import DomainError, MetaharnessError
 from metaharness.messages import Completion
 from metaharness.records import Call, Direction, Limits, ObjectiveRecord
 
@@ -127,7 +127,7 @@ class Evaluator(Protocol):
     """Grades outputs. Trusted; an exception makes the case `evaluator_error`, which is missing data."""
 
     def grade(self, context: GradeContext) -> GradeResult | Awaitable[GradeResult]:
-        """Grade one output. A plain function runs on a thread; an async one on the event loop."""
+        """Grade one output. A plain function runs on a thread unless it is quick; an async one on the event loop."""
         ...
 
 
@@ -195,25 +195,43 @@ def split_cases(domain: Domain, split: Split) -> list[Case]:
     """The cases of one split, checked: unique ids, JSON values.
 
     Raises:
-        DomainError: A case is not a Case, an id repeats, or a value is not JSON.
+        DomainError: The cases cannot be read, one is not a Case, an id repeats, or a value is not JSON.
     """
     cases: list[Case] = []
     seen: set[str] = set()
-    for case in domain.cases(split):
+    for case in _listed(domain, split):
         if not isinstance(case, Case):
             raise DomainError(
                 f"cases({split.value!r}) of {domain.name} yielded a {type(case).__name__}, not a Case",
                 hint="yield metaharness.domain.Case(id=..., input=..., expected=...)",
             )
         if case.id in seen or not case.id:
-            raise DomainError(f"case id {case.id!r} in split {split.value} is empty or repeats: ids must be unique")
+            raise DomainError(
+                f"case id {case.id!r} in split {split.value} is empty or repeats",
+                hint="give every case of a split an id of its own, such as its line number",
+            )
         try:
             json.dumps([case.input, case.expected], allow_nan=False)
         except (TypeError, ValueError) as error:
-            raise DomainError(f"case {case.id!r} in split {split.value} is not JSON: {error}") from error
+            raise DomainError(
+                f"case {case.id!r} in split {split.value} is not JSON: {error}",
+                hint="input and expected are texts, numbers, lists and objects; NaN is none of them",
+            ) from error
         seen.add(case.id)
         cases.append(case)
     return cases
+
+
+def _listed(domain: Domain, split: Split) -> list[Case]:
+    try:
+        return list(domain.cases(split))
+    except MetaharnessError:
+        raise
+    except Exception as error:
+        raise DomainError(
+            f"cases({split.value!r}) of {domain.name} failed: {type(error).__name__}: {error}",
+            hint="check the domain's data",
+        ) from error
 
 
 def cases_hash(cases: Iterable[Case]) -> str:

@@ -11,12 +11,14 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeVar
 
-from metaharness.domain import MEASURES, Domain
+from metaharness.domain import MEASURES, Domain, Objective
 from metaharness.errors import DomainError, MetaharnessError, UsageError
 from metaharness.records import Proposal
 
+T = TypeVar("T")
+ABOUT = 'it is optional, and looks like {"hypothesis": "...", "parents": [0], "components": ["retrieval"]}'
 META_FILES = frozenset({"proposal.json", "reasoning.md"})
 CACHES = frozenset({"__pycache__"})
 
@@ -81,7 +83,7 @@ def _import_file(file: Path) -> ModuleType:
     name = "metaharness_domain_" + hashlib.sha256(str(file).encode()).hexdigest()[:12]
     spec = importlib.util.spec_from_file_location(name, file)
     if spec is None or spec.loader is None:
-        raise DomainError(f"{file} is not a Python file")
+        raise DomainError(f"{file} is not a Python file", hint="give the folder that holds domain.py, or that file")
     module = importlib.util.module_from_spec(spec)
     siblings = {path.stem for path in file.parent.glob("*.py")}
     shadowed = {stem: sys.modules.pop(stem) for stem in siblings if stem in sys.modules}
@@ -107,13 +109,20 @@ def _from_module(reference: str, options: Mapping[str, str]) -> Domain:
     module_name, _, attribute = reference.partition(":")
     try:
         module = importlib.import_module(module_name)
-    except ImportError as error:
+    except (ImportError, ValueError) as error:
         raise UsageError(
             f"cannot import {module_name!r}: {error}", hint="give module:attribute of an installed module, or a path"
         ) from error
+    except Exception as error:
+        raise DomainError(
+            f"importing {module_name} failed: {type(error).__name__}: {error}", hint="import it in python to see where"
+        ) from error
     factory = getattr(module, attribute, None)
     if factory is None:
-        raise DomainError(f"module {module_name} has no attribute {attribute!r}")
+        raise DomainError(
+            f"module {module_name} has no attribute {attribute!r}",
+            hint="name the function that makes the domain, such as my_package.my_domain:domain",
+        )
     file = Path(module.__file__ or ".").resolve()
     return _build(factory, options, root=file.parent, where=reference)
 
@@ -125,7 +134,7 @@ def _build(factory: Any, options: Mapping[str, str], *, root: Path, where: str) 
         domain = factory
     else:
         _check_options(factory, options, where)
-        domain = factory(**options)
+        domain = _made(factory, options, where)
     if not isinstance(domain, Domain):
         raise DomainError(
             f"`domain` in {where} gives a {type(domain).__name__}, not a Domain",
@@ -142,21 +151,38 @@ def _build(factory: Any, options: Mapping[str, str], *, root: Path, where: str) 
     return domain
 
 
+def _made(factory: Any, options: Mapping[str, str], where: str) -> Any:
+    try:
+        return factory(**options)
+    except MetaharnessError:
+        raise
+    except Exception as error:
+        given = ", ".join(f"{name}={value}" for name, value in options.items()) or "no options"
+        raise DomainError(
+            f"`domain` in {where} failed with {given}: {type(error).__name__}: {error}",
+            hint="check the options and the data they name",
+        ) from error
+
+
 def _check_options(factory: Any, options: Mapping[str, str], where: str) -> None:
     if not callable(factory):
-        raise DomainError(f"`domain` in {where} is a {type(factory).__name__}; it must be a function or a Domain")
+        raise DomainError(
+            f"`domain` in {where} is a {type(factory).__name__}; it must be a function or a Domain",
+            hint="write `def domain(): return MyDomain()`",
+        )
     parameters = inspect.signature(factory).parameters
     if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values()):
         return
-    unknown = [name for name in options if name not in parameters]
+    named = {name: one for name, one in parameters.items() if one.kind is not inspect.Parameter.VAR_POSITIONAL}
+    unknown = [name for name in options if name not in named]
     if unknown:
-        valid = ", ".join(parameters) or "none"
+        valid = ", ".join(named) or "none"
         raise UsageError(
             f"the domain in {where} takes no option {', '.join(map(repr, unknown))}", hint=f"valid options: {valid}"
         )
     needed = [
         name
-        for name, parameter in parameters.items()
+        for name, parameter in named.items()
         if parameter.default is inspect.Parameter.empty and name not in options
     ]
     if needed:
@@ -172,11 +198,14 @@ def _problems(domain: Domain) -> list[str]:
         problems.append("`name` is empty: one word that names the domain")
     if not domain.objectives:
         problems.append('`objectives` is empty: for example (Objective("accuracy", range=(0, 1)),)')
-    problems += [
-        f"objective {objective.name!r} has neither `range` nor `worst`, so a failed case has no value"
-        for objective in domain.objectives
-        if objective.record().worst is None and objective.name not in MEASURES
-    ]
+    elif not all(isinstance(objective, Objective) for objective in domain.objectives):
+        problems.append("`objectives` holds something else than metaharness.domain.Objective")
+    else:
+        problems += [
+            f"objective {objective.name!r} has neither `range` nor `worst`, so a failed case has no value"
+            for objective in domain.objectives
+            if objective.record().worst is None and objective.name not in MEASURES
+        ]
     if not callable(getattr(getattr(domain, "evaluator", None), "grade", None)):
         problems.append("`evaluator` has no method grade(context)")
     if type(domain).cases is Domain.cases:
@@ -200,10 +229,11 @@ def read_candidate(path: Path) -> Proposal:
         raise UsageError(f"{path} holds no harness.py", hint="the entry of a harness folder is named harness.py")
     if path.is_file():
         return Proposal(files={"harness.py": _text(path)}, name=path.stem)
+    about_it = {path / name for name in META_FILES}
     files = {
         file.relative_to(path).as_posix(): _text(file)
         for file in sorted(path.rglob("*"))
-        if file.is_file() and file.name not in META_FILES and not CACHES & set(file.parts)
+        if file.is_file() and file not in about_it and not CACHES & set(file.relative_to(path).parts)
     }
     about = _about(path / "proposal.json")
     reasoning = path / "reasoning.md"
@@ -211,12 +241,19 @@ def read_candidate(path: Path) -> Proposal:
         files=files,
         reasoning=_text(reasoning) if reasoning.is_file() else "",
         hypothesis=str(about.get("hypothesis", "")),
-        parents=tuple(about.get("parents", ())),
+        parents=_list(path, about, "parents", int),
         axis=str(about.get("axis", "")),
-        components=tuple(about.get("components", ())),
+        components=_list(path, about, "components", str),
         predicted_effect=str(about.get("predicted_effect", "")),
         name=str(about.get("name") or path.name),
     )
+
+
+def _list(path: Path, about: dict[str, Any], field: str, of: type[T]) -> tuple[T, ...]:
+    value = about.get(field, [])
+    if not isinstance(value, list) or not all(isinstance(item, of) for item in value):
+        raise DomainError(f"{path / 'proposal.json'}: {field} is {value!r}", hint=ABOUT)
+    return tuple(value)
 
 
 def _about(path: Path) -> dict[str, Any]:
@@ -225,9 +262,9 @@ def _about(path: Path) -> dict[str, Any]:
     try:
         about = json.loads(_text(path))
     except ValueError as error:
-        raise DomainError(f"{path} is not JSON: {error}") from error
+        raise DomainError(f"{path} is not JSON: {error}", hint=ABOUT) from error
     if not isinstance(about, dict):
-        raise DomainError(f"{path} must hold a JSON object")
+        raise DomainError(f"{path} must hold a JSON object", hint=ABOUT)
     return about
 
 
@@ -235,4 +272,4 @@ def _text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise DomainError(f"cannot read {path}: {error}") from error
+        raise DomainError(f"cannot read {path}: {error}", hint="a candidate's files are text in UTF-8") from error

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
 
 import anyio
 
@@ -11,6 +12,7 @@ from metaharness.proposers import Proposer
 from metaharness.proposers.scripted import read_baselines
 from metaharness.records import Proposal
 from metaharness.run import Round, Run
+from metaharness.run.ungroup import ungrouped
 
 
 async def search(run: Run, proposer: Proposer) -> str:
@@ -21,52 +23,59 @@ async def search(run: Run, proposer: Proposer) -> str:
     """
     await run.reopen()
     while (round_ := run.next_round()) is not None:
-        try:
-            async with anyio.create_task_group() as evaluations:
+        with ungrouped():
+            async with anyio.create_task_group() as evaluations, aclosing(_proposals(run, proposer, round_)) as coming:
                 for iteration in round_.unfinished:
                     evaluations.start_soon(run.evaluate, iteration)
-                async for proposal in _proposals(run, proposer, round_):
+                async for proposal in coming:
                     iteration = await run.submit(proposal)
                     if iteration.rejection is None:
                         evaluations.start_soon(run.evaluate, iteration)
-        except BaseExceptionGroup as group:
-            raise _first(group) from group
         if not run.close_round(round_):
             break
-    reason = "stopped" if run.stopping else run.why_over() or "stopped"
+    reason = "stopped" if run.stopping and run.unfinished else run.why_over() or "stopped"
     run.end(reason)
     return reason
 
 
-async def _proposals(run: Run, proposer: Proposer, round_: Round) -> AsyncIterator[Proposal]:
-    """The proposals for the round's open slots. A proposer that fails ends its round, not the run."""
-    if round_.number == 0:
-        baselines = read_baselines(round_.domain)
-        for slot in round_.open_slots:
+async def _proposals(run: Run, proposer: Proposer, round_: Round) -> AsyncGenerator[Proposal, None]:
+    """What is handed in for the round's open slots: baselines first, then what the proposer writes."""
+    if round_.number > 0:
+        async with aclosing(_written(run, proposer, round_)) as written:
+            async for proposal in written:
+                yield proposal
+        return
+    baselines = read_baselines(round_.domain)
+    for slot in round_.open_slots:
+        if not run.stopping:
             yield baselines[slot]
-        return
-    if not round_.open_slots:
-        return
+
+
+async def _written(run: Run, proposer: Proposer, round_: Round) -> AsyncGenerator[Proposal, None]:
+    """At most one proposal per open slot. A proposer that fails ends its round, not the run."""
+    proposals: AsyncIterator[Proposal] | None = None
     left = len(round_.open_slots)
-    proposals = proposer.propose(round_)
-    while left and not run.stopping:
-        try:
-            proposal = await anext(proposals)
-        except StopAsyncIteration:
-            return
-        except MetaharnessError:
-            raise
-        except Exception as error:  # noqa: BLE001 - whatever a proposer does is a fact about this round
-            run.fail_proposer(error)
-            return
-        left -= 1
-        yield proposal
+    try:
+        while left and not run.stopping:
+            try:
+                proposals = proposals or proposer.propose(round_)
+                proposal = _checked(await anext(proposals))
+            except StopAsyncIteration:
+                return
+            except MetaharnessError:
+                raise
+            except Exception as error:  # noqa: BLE001 - whatever a proposer does is a fact about this round
+                run.fail_proposer(error)
+                return
+            left -= 1
+            yield proposal
+    finally:
+        close = getattr(proposals, "aclose", None)  # of a generator that had more to hand in
+        if close is not None:
+            await close()
 
 
-def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """The error to report of several that came together: one of ours where there is one."""
-    ours, others = group.split(MetaharnessError)
-    chosen: BaseException = ours or others or group
-    while isinstance(chosen, BaseExceptionGroup):
-        chosen = chosen.exceptions[0]
-    return chosen
+def _checked(proposal: object) -> Proposal:
+    if not isinstance(proposal, Proposal):
+        raise TypeError(f"it handed in a {type(proposal).__name__}, not a Proposal")
+    return proposal

@@ -26,6 +26,8 @@ from metaharness.loading import read_candidate
 from metaharness.proposers.scripted import ScriptedProposer
 from metaharness.records import EvaluationPlan, RunConfig
 from metaharness.run.ground import prepare
+from metaharness.run.ungroup import ungrouped
+from metaharness.sandbox import open_sandbox
 
 __all__ = ["DomainReport", "ScriptedModel", "ScriptedProposer", "check_domain"]
 
@@ -168,7 +170,11 @@ async def _baseline(path: Path, config: RunConfig, report: DomainReport) -> None
             seed=config.seed,
         )
         try:
-            smoke = await SandboxRunner(ground.material(config.sandbox, lambda: False)).smoke(plan, Doors(gateway))
+            gateway.open()
+            with ungrouped():
+                smoke = await SandboxRunner(ground.material(open_sandbox(config.sandbox), lambda: False)).smoke(
+                    plan, Doors(gateway)
+                )
         finally:
             await gateway.aclose()
         rejection = smoke.rejection

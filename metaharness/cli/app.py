@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import sys
 from collections.abc import Callable
-from typing import Annotated, ParamSpec
+from typing import Annotated, Any, ParamSpec
 
 import typer
 
@@ -88,7 +88,23 @@ def main(argv: list[str] | None = None) -> int:
     from metaharness.cli import check, evaluate, inspect, runs, search  # noqa: F401 - they register
 
     try:
-        app(args=argv, prog_name="metaharness")
+        code = app(args=argv, prog_name="metaharness", standalone_mode=False)
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else 1
-    return 0
+    except Exception as error:  # typer keeps its own errors elsewhere in every other version
+        if not hasattr(error, "format_message"):
+            raise
+        return _misused(error)
+    return code if isinstance(code, int) else 0
+
+
+def _misused(error: Any) -> int:
+    """Tell what is wrong with the arguments, in the same form as every other error."""
+    message: str = error.format_message()
+    if message.startswith("Usage:"):  # no command at all: the message is the help
+        typer.echo(message, err=True)
+    else:
+        context = getattr(error, "ctx", None)
+        name = context.command_path if context is not None else "metaharness"
+        complain(message[:1].lower() + message[1:], f"`{name} --help` shows what is valid")
+    return int(error.exit_code)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,7 +15,7 @@ from metaharness.cli import options
 from metaharness.cli.app import INTERRUPTED, command, complain
 
 if TYPE_CHECKING:
-    from metaharness.records import CaseTrace, RunConfig
+    from metaharness.records import CaseTrace, Rejection, RunConfig
     from metaharness.run.standalone import Evaluation
 
 HarnessPath = Annotated[Path, typer.Argument(help="A harness file, or a folder that holds harness.py.")]
@@ -68,46 +69,57 @@ def evaluate(
         sandbox=sandbox,
         prices=options.prices(price),
     )
-    stopped, result = anyio.run(_evaluate, harness, config, split, not no_ladder)
     if trace_file is not None:
-        _write_traces(trace_file, result)
+        _write_traces(trace_file, [], mode="a")  # a path that cannot be written is told before anything is paid for
+    stopped, result = anyio.run(_evaluate, harness, config, split, not no_ladder)
+    if result is None:
+        raise KeyboardInterrupt
+    if trace_file is not None:
+        _write_traces(trace_file, [trace for _, trace in sorted(result.traces.items())], mode="w")
     if as_json:
         options.print_json(_record(harness, config, split, result))
-    else:
-        _print(harness, split, result)
+    elif result.rejection is None:
+        _print(split, result)
     if result.rejection is not None:
+        _complain_of(harness, result.rejection)
         raise typer.Exit(INVALID)
     if stopped:
         complain("interrupted: not every case was evaluated")
         raise typer.Exit(INTERRUPTED)
 
 
-async def _evaluate(harness: Path, config: RunConfig, split: str, ladder: bool) -> tuple[bool, Evaluation]:
-    """The evaluation beside a task that listens for signals: the first lets what is in the air end."""
+async def _evaluate(harness: Path, config: RunConfig, split: str, ladder: bool) -> tuple[bool, Evaluation | None]:
+    """The evaluation beside a task that listens for signals: the first lets what is in the air end.
+
+    Returns whether it was stopped, and what came out; None when a second signal dropped it.
+    """
     import anyio
 
     from metaharness.domain import Split
     from metaharness.errors import UsageError
     from metaharness.run.standalone import evaluate_harness
+    from metaharness.run.ungroup import ungrouped
 
     if split not in ("search", "train"):
         raise UsageError(f"--split {split!r} cannot be evaluated", hint="valid: search, train; test is sealed")
     stopping = False
-    async with anyio.create_task_group() as group:
+    result: Evaluation | None = None
+    with ungrouped():
+        async with anyio.create_task_group() as group:
 
-        async def listen() -> None:
-            nonlocal stopping
-            with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-                async for _ in signals:
-                    if stopping:
-                        raise KeyboardInterrupt
-                    stopping = True
+            async def listen() -> None:
+                nonlocal stopping
+                with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+                    async for _ in signals:
+                        if stopping:
+                            group.cancel_scope.cancel()
+                        stopping = True
 
-        group.start_soon(listen)
-        result = await evaluate_harness(
-            harness, config, split=Split(split), ladder=ladder, listen=_Counter(), stop=lambda: stopping
-        )
-        group.cancel_scope.cancel()
+            group.start_soon(listen)
+            result = await evaluate_harness(
+                harness, config, split=Split(split), ladder=ladder, listen=_Counter(), stop=lambda: stopping
+            )
+            group.cancel_scope.cancel()
     return stopping, result
 
 
@@ -166,17 +178,20 @@ _SHOWN = {
 }
 
 
-def _print(harness: Path, split: str, result: Evaluation) -> None:
+def _complain_of(harness: Path, rejection: Rejection) -> None:
+    if rejection.traceback:
+        typer.echo(rejection.traceback, err=True)
+    complain(
+        f"{harness} does not pass the ladder at {rejection.stage}: {rejection.message}",
+        "mend it; the domain's DOMAIN.md says what a harness has to define",
+    )
+
+
+def _print(split: str, result: Evaluation) -> None:
     from metaharness.scoring.scoreboard import align, format_estimate
 
     if sys.stderr.isatty():
         print("\r" + " " * 40 + "\r", end="", file=sys.stderr, flush=True)
-    if result.rejection is not None:
-        rejection = result.rejection
-        complain(f"{harness} does not pass the ladder: {rejection.stage}: {rejection.message}")
-        if rejection.traceback:
-            typer.echo(rejection.traceback, err=True)
-        return
     score = result.score
     if score is None:
         typer.echo(f"{len(result.traces)} cases were evaluated before the stop; there is no score")
@@ -192,11 +207,12 @@ def _print(harness: Path, split: str, result: Evaluation) -> None:
     typer.echo(f"cost: {spent.calls:,} calls, {tokens:,} tokens, ${spent.usd:.4f}, {spent.seconds:.2f} s")
 
 
-def _write_traces(path: Path, result: Evaluation) -> None:
+def _write_traces(path: Path, traces: Sequence[CaseTrace], *, mode: str) -> None:
     from metaharness.errors import UsageError
 
-    lines = [trace.model_dump_json() + "\n" for _, trace in sorted(result.traces.items())]
+    lines = [trace.model_dump_json() + "\n" for trace in traces]
     try:
-        path.write_text("".join(lines), encoding="utf-8")
+        with path.open(mode, encoding="utf-8") as file:
+            file.writelines(lines)
     except OSError as error:
         raise UsageError(f"cannot write {path}: {error.strerror}", hint="give a path in an existing folder") from error

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
@@ -12,7 +12,7 @@ from metaharness.cli.app import command
 
 if TYPE_CHECKING:
     from metaharness.history import CaseComparison
-    from metaharness.records import Call, CaseTrace
+    from metaharness.records import Call, CaseTrace, ObjectiveRecord
 
 Number = Annotated[int, typer.Argument(min=0, help="The iteration, such as 4 or 004.")]
 Other = Annotated[int, typer.Argument(min=0, help="The iteration to compare it with.")]
@@ -44,11 +44,21 @@ def trace(
     """Show the raw cases of a candidate: input, output, expected, grade, error, and every model call of one case."""
     from metaharness.errors import UsageError
     from metaharness.history import History
+    from metaharness.records import Status
 
+    if status is not None and status not in get_args(Status):
+        raise UsageError(f"no case has the status {status!r}", hint=f"valid: {', '.join(get_args(Status))}")
     history = History(options.open_reader(root, run_name))
     iteration = history.iteration(number)
     latest = history.store.latest_traces(number)
-    wanted = [found for found in latest.values() if _wanted(found, case, failures=failures, status=status)]
+    best = _best_value(history.objectives[0])
+    wanted = [
+        found
+        for found in latest.values()
+        if case in (None, found.case_id)
+        and status in (None, found.status)
+        and not (failures and _succeeded(found, best))
+    ]
     if case is not None and not wanted:
         raise UsageError(
             f"iteration {number:03d} has no case {case!r}", hint=f"metaharness trace {number} lists its cases"
@@ -59,7 +69,8 @@ def trace(
         return
     if iteration.rejection is not None:
         typer.echo(f"rejected at {iteration.rejection.stage}: {iteration.rejection.message}")
-        typer.echo(iteration.rejection.traceback or "")
+        if iteration.rejection.traceback:
+            typer.echo(iteration.rejection.traceback)
     for found in shown:
         typer.echo(_case_text(found, calls=case is not None))
     typer.echo(f"[{len(shown)} of {len(wanted)} cases; {len(latest)} recorded]")
@@ -153,12 +164,16 @@ def _comparison_record(found: CaseComparison) -> dict[str, Any]:
     }
 
 
-def _wanted(found: CaseTrace, case: str | None, *, failures: bool, status: str | None) -> bool:
-    if case is not None and found.case_id != case:
-        return False
-    if status is not None and found.status != status:
-        return False
-    return not failures or found.status != "ok" or not found.grades or found.grades[-1].value < 1
+def _best_value(objective: ObjectiveRecord) -> float | None:
+    """The best that a case can score; None when that is not bounded."""
+    if objective.range is None:
+        return None
+    return objective.range[1] if objective.direction == "max" else objective.range[0]
+
+
+def _succeeded(found: CaseTrace, best: float | None) -> bool:
+    """Whether a case was answered as well as can be; without a best value, whether it was answered."""
+    return found.status == "ok" and (best is None or (bool(found.grades) and found.grades[-1].value == best))
 
 
 def _case_text(found: CaseTrace, *, calls: bool) -> str:

@@ -78,7 +78,14 @@ def models(target: str, base_url: str | None, judge: str | None) -> dict[Any, Mo
     roles: dict[Any, ModelSpec] = {"target": parse_model(target, base_url)}
     if judge is not None:
         roles["judge"] = parse_model(judge, base_url if target.partition(":")[0] == judge.partition(":")[0] else None)
-    return roles
+    return {role: _absolute(spec) for role, spec in roles.items()}
+
+
+def _absolute(spec: ModelSpec) -> ModelSpec:
+    """A script's path is made absolute, so that a run can be resumed from another folder."""
+    if spec.provider != "scripted":
+        return spec
+    return spec.model_copy(update={"name": str(Path(spec.name).expanduser().resolve())})
 
 
 def prices(told: Sequence[str] | None) -> dict[str, tuple[float, float]]:
@@ -91,9 +98,9 @@ def prices(told: Sequence[str] | None) -> dict[str, tuple[float, float]]:
         try:
             into, out = (float(amount) for amount in amounts.split(","))
         except ValueError:
-            raise UsageError(
-                f"--price {item!r} is not MODEL=IN,OUT", hint="for example --price openai:kimi-k2=0.6,2.5"
-            ) from None
+            model = ""
+        if ":" not in model:
+            raise UsageError(f"--price {item!r} is not MODEL=IN,OUT", hint="for example --price openai:kimi-k2=0.6,2.5")
         table[model] = (into, out)
     return table
 

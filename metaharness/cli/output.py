@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import typer
@@ -11,7 +13,16 @@ from metaharness.cli.options import print_json
 from metaharness.run.summaries import summary_page
 
 if TYPE_CHECKING:
+    from metaharness.gateway.budget import Bound
     from metaharness.run import Run
+
+FLAGS: Mapping[Bound, str] = {
+    "candidates": "--budget-candidates",
+    "case_evaluations": "--budget-cases",
+    "calls": "--budget-calls",
+    "tokens": "--budget-tokens",
+    "usd": "--budget-usd",
+}
 
 
 def outcome(run: Run, reason: str, *, as_json: bool) -> None:
@@ -28,10 +39,15 @@ def outcome(run: Run, reason: str, *, as_json: bool) -> None:
         f"{spent.input_tokens + spent.output_tokens:,} tokens, {usd}, {spent.seconds:.1f} s",
         f"run directory: {run.store.path}",
     ]
-    arguments = f"--root {run.store.path.parent} {run.record.run_id}"
-    if run.why_over() is None:
-        lines.append(f"to go on: metaharness resume {arguments}")
-    else:
-        lines.append(f"to look closer: metaharness scoreboard {arguments}")
-    for line in lines:
+    for line in [*lines, _next_step(run)]:
         print(line, file=sys.stderr)
+
+
+def _next_step(run: Run) -> str:
+    arguments = shlex.join(["--root", str(run.store.path.parent), run.record.run_id])
+    bound = run.spent_bound
+    if bound is not None and (run.unfinished or not run.all_proposed):
+        return f"to go on with a higher budget: metaharness resume {arguments} {FLAGS[bound]} N"
+    if run.why_over() is None or run.unfinished:
+        return f"to go on: metaharness resume {arguments}"
+    return f"to look closer: metaharness scoreboard {arguments}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -20,26 +21,10 @@ Rebuild = Annotated[bool, typer.Option("--rebuild", help="Write the derived file
 )
 def runs(root: options.Root = options.DEFAULT_ROOT, as_json: options.AsJson = False) -> None:
     """List the runs below the root, oldest first."""
-    from metaharness.history import History
-    from metaharness.scoring.scoreboard import align, format_estimate
-    from metaharness.store import RunStore, list_runs
+    from metaharness.scoring.scoreboard import align
+    from metaharness.store import list_runs
 
-    rows: list[dict[str, Any]] = []
-    for path in list_runs(root):
-        history = History(RunStore.open(path, record=False))
-        best = history.best()
-        score = best.score if best is not None else None
-        rows.append(
-            {
-                "run": history.record.run_id,
-                "domain": history.record.domain_name,
-                "created": history.record.created,
-                "iterations": len(history),
-                "best": best.number if best is not None else None,
-                "score": format_estimate(score, history.objectives[0]) if score is not None else None,
-                "path": str(path),
-            }
-        )
+    rows = [_run_row(path) for path in list_runs(root)]
     if as_json:
         options.print_json(rows)
     elif not rows:
@@ -47,6 +32,34 @@ def runs(root: options.Root = options.DEFAULT_ROOT, as_json: options.AsJson = Fa
     else:
         heads = ["run", "domain", "created", "iterations", "best", "score"]
         typer.echo(align([heads, *[["-" if row[head] is None else str(row[head]) for head in heads] for row in rows]]))
+    for row in rows:
+        if row["error"] is not None:
+            typer.echo(f"warning: {row['error']}", err=True)
+
+
+def _run_row(path: Path) -> dict[str, Any]:
+    """One run of the list; one that cannot be read says why, and hides none of the others."""
+    from metaharness.errors import MetaharnessError
+    from metaharness.history import History
+    from metaharness.scoring.scoreboard import format_estimate
+    from metaharness.store import RunStore
+
+    names = ("domain", "created", "iterations", "best", "score", "error")
+    row: dict[str, Any] = {"run": path.name, **dict.fromkeys(names), "path": str(path)}
+    try:
+        history = History(RunStore.open(path, record=False))
+    except MetaharnessError as error:
+        return {**row, "error": error.message}
+    best = history.best()
+    score = best.score if best is not None else None
+    return {
+        **row,
+        "domain": history.record.domain_name,
+        "created": history.record.created,
+        "iterations": len(history),
+        "best": best.number if best is not None else None,
+        "score": format_estimate(score, history.objectives[0]) if score is not None else None,
+    }
 
 
 @command(
@@ -82,12 +95,13 @@ def summary(
 ) -> None:
     """Say what a run has come to: status, best candidate, frontier, what was spent."""
     from metaharness.history import History
-    from metaharness.run import Run
-    from metaharness.run.summaries import read_spent, run_status, summary_page
-    from metaharness.store import find_run
+    from metaharness.run.summaries import read_ledger, read_spent, run_status, summary_page, write_derived
+    from metaharness.store import RunStore, find_run
 
     if rebuild:
-        Run.open(find_run(root, run_name)).store.close()
+        with RunStore.open(find_run(root, run_name), record=True) as store:
+            recorded = History(store)
+            write_derived(recorded, read_ledger(recorded), run_status(recorded))
     history = History(options.open_reader(root, run_name))
     page = summary_page(history, run_status(history), read_spent(history).model_dump())
     if as_json:

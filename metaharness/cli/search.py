@@ -70,9 +70,11 @@ def run(
     as_json: options.AsJson = False,
 ) -> None:
     """Search: score the baselines, then let a proposer write better harnesses, round after round."""
+    from metaharness.proposers import open_proposer
     from metaharness.records import RunConfig
     from metaharness.run import Run
 
+    open_proposer(proposer)  # an unknown one is told before there is a run
     reference = options.domain_reference(domain)
     chosen = options.domain_options(data, text_field, label_field, domain_option)
     config = RunConfig(
@@ -125,7 +127,7 @@ def _iterations(wanted: int | None, proposer: str, domain: str, chosen: dict[str
     from metaharness.loading import load_domain
     from metaharness.proposers.scripted import read_proposals
 
-    if proposer != "scripted":
+    if proposer != "scripted" or wanted == 0:
         return 10 if wanted is None else wanted
     available = len(read_proposals(load_domain(domain, chosen)))
     return available if wanted is None else min(wanted, available)
@@ -160,17 +162,21 @@ async def _search(open_run: Callable[[], Run], quiet: bool) -> tuple[Run, str, b
 
     from metaharness.cli.progress import Progress
     from metaharness.proposers import open_proposer
+    from metaharness.run.ungroup import ungrouped
     from metaharness.search import search
 
     async with open_run() as run:
         run.listener = progress = Progress(run, quiet=quiet)
         reason = "stopped at once; calls in the air were lost"
-        async with anyio.create_task_group() as group:
-            group.start_soon(_stop_on_signal, run, group.cancel_scope, progress)
-            reason = await search(run, open_proposer(run.config.proposer))
-            group.cancel_scope.cancel()
-        progress.clear()
-        return run, reason, run.stopping
+        try:
+            with ungrouped():
+                async with anyio.create_task_group() as group:
+                    group.start_soon(_stop_on_signal, run, group.cancel_scope, progress)
+                    reason = await search(run, open_proposer(run.config.proposer))
+                    group.cancel_scope.cancel()
+        finally:
+            progress.clear()
+        return run, reason, run.stopping and (run.unfinished or run.why_over() is None)
 
 
 async def _stop_on_signal(run: Run, cancel: CancelScope, progress: Progress) -> None:

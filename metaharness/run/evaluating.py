@@ -31,6 +31,11 @@ class Tally:
         else:
             self.rows[trace.case_id, trace.trial] = self.measured(trace)
 
+    def settled(self, trace: CaseTrace) -> bool:
+        """Whether this pair has ended before."""
+        row = self.rows.get((trace.case_id, trace.trial))
+        return row is not None and not row.missing
+
     def measured(self, trace: CaseTrace) -> PairRow:
         """The numbers of one trace."""
         return measure(trace, self.objectives)

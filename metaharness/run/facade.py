@@ -2,29 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AsyncExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from metaharness.errors import CandidateError, DomainError, UsageError
-from metaharness.evaluation.ladder import check_files
+import anyio
+
+from metaharness.errors import DomainError, UsageError
 from metaharness.evaluation.runner import CaseRunner, SandboxRunner
 from metaharness.evaluation.session import Doors
 from metaharness.gateway import Gateway
-from metaharness.gateway.budget import Ledger
+from metaharness.gateway.budget import Bound, Ledger
 from metaharness.gateway.prices import PriceTable
-from metaharness.gateway.providers import Provider
+from metaharness.gateway.providers import Provider, open_providers
 from metaharness.history import History
-from metaharness.records import Budget, Call, Proposal, Rejection, Role, RunConfig, RunRecord, Spent, now
-from metaharness.run.ground import Ground, check_unchanged, prepare, record_factory
-from metaharness.run.recorder import Recorder
+from metaharness.records import Budget, Proposal, Role, RunConfig, RunRecord, Spent
+from metaharness.run.ground import Ground, check_start, check_unchanged, prepare, record_factory
+from metaharness.run.recorder import Recorder, check_proposal
 from metaharness.run.rounds import Round, Rounds
-from metaharness.run.summaries import cost_page, summary_page, summary_row
+from metaharness.run.summaries import cost_page, summary_page, summary_row, write_derived
+from metaharness.run.ungroup import ungrouped
+from metaharness.sandbox import WarmPool, open_sandbox, warm_size
 from metaharness.scoring.scoreboard import Iteration
-from metaharness.store import RunStore, check_candidate_files
+from metaharness.store import RunStore
 from metaharness.store.runs import load_record
+
+SUMMARY_SECONDS = 1.0
+"""How old `summary.json` and `cost.json` may be while a search goes on; they are written anew at its end."""
 
 Listener = Callable[[str, Mapping[str, Any]], None]
 
@@ -50,6 +59,7 @@ class Run:
         self.listener: Listener = lambda _kind, _fields: None
         """Told every event as it is recorded; for a display of progress."""
         self._stopping = False
+        self._summarised = -math.inf
         self._round: Round | None = None
         self._taken: set[int] = set()
         self._gateway = Gateway(
@@ -61,7 +71,10 @@ class Run:
             redact=ground.redact,
             providers=providers,
         )
-        material = ground.material(config.sandbox, lambda: self._stopping)
+        sandbox = open_sandbox(config.sandbox)
+        self._background = AsyncExitStack()
+        self._pool = WarmPool(sandbox, ground.domain.python, warm_size(config.concurrency) if runner is None else 0)
+        material = ground.material(self._pool, lambda: self._stopping)
         self._recorder = Recorder(
             store,
             self.history,
@@ -96,13 +109,17 @@ class Run:
             providers: Models to use instead of those the configuration names, by role.
 
         Raises:
-            MetaharnessError: The domain, a model or the directory cannot be used.
+            MetaharnessError: The domain, a model or the directory cannot be used. No directory is left behind.
         """
         ground = prepare(config)
+        check_start(config, ground)
         ledger = Ledger(config.budget, PriceTable(config.prices))
+        ledger.check_prices(config.models.values())
+        providers = providers or open_providers(config.models)
         store = RunStore.create(root, record_factory(config, ground), name=name, redact=ground.redact)
-        run = cls(store, ground, ledger, runner=runner, providers=providers)
-        run._tell("created", run=store.record.run_id)
+        with _closed_on_error(store):
+            run = cls(store, ground, ledger, runner=runner, providers=providers)
+            run._tell("created", run=store.record.run_id)
         return run
 
     @classmethod
@@ -128,34 +145,39 @@ class Run:
         record = load_record(path)
         ground = prepare(record.config)
         check_unchanged(record, ground)
-        calls: list[tuple[Role, Call]] = []
+        bounds = record.config.budget.model_copy(update=raised.model_dump(exclude_none=True) if raised else {})
+        ledger = Ledger(bounds, PriceTable(record.config.prices))
+        ledger.check_prices(record.config.models.values())
+        providers = providers or open_providers(record.config.models)
         store = RunStore.open(
             path,
             record=True,
             redact=ground.redact,
-            on_entry=lambda entry: calls.append((entry.attribution.role, _bare(entry.call))),
+            on_entry=lambda entry: ledger.restore([(entry.attribution.role, entry.call)]),
         )
-        bounds = record.config.budget.model_copy(update=raised.model_dump(exclude_none=True) if raised else {})
-        ledger = Ledger(bounds, PriceTable(record.config.prices))
-        run = cls(store, ground, ledger, runner=runner, providers=providers)
-        scores = [iteration.score for iteration in run.history if iteration.score is not None]
-        ledger.restore(
-            calls,
-            candidates=sum(not iteration.is_baseline for iteration in run.history),
-            case_evaluations=sum(run._charged(iteration) for iteration in run.history),
-            seconds=max((score.spent.seconds for score in scores), default=0.0),
-        )
-        run.rebuild_summaries()
-        run._tell("opened", budget=ledger.limits.model_dump(exclude_none=True))
+        with _closed_on_error(store):
+            run = cls(store, ground, ledger, runner=runner, providers=providers)
+            scores = [iteration.score for iteration in run.history if iteration.score is not None]
+            ledger.restore(
+                (),
+                candidates=sum(not iteration.is_baseline for iteration in run.history),
+                case_evaluations=sum(run._charged(iteration) for iteration in run.history),
+                seconds=max((score.spent.seconds for score in scores), default=0.0),
+            )
+            run.rebuild_summaries()
+            run._tell("opened", budget=ledger.limits.model_dump(exclude_none=True))
         return run
 
     async def __aenter__(self) -> Self:
+        self._pool.open(await self._background.enter_async_context(anyio.create_task_group()))
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         try:
+            await self._background.aclose()  # no worker is being started any more
+            await self._pool.aclose()
             await self._gateway.aclose()
         finally:
             self.store.close()
@@ -180,6 +202,21 @@ class Run:
         self._stopping = True
 
     @property
+    def unfinished(self) -> bool:
+        """Whether something was begun that `resume` would end: a round, or candidates with missing pairs."""
+        return self._rounds.in_progress or any(iteration.state == "incomplete" for iteration in self.history)
+
+    @property
+    def all_proposed(self) -> bool:
+        """Whether as many candidates were proposed as the configuration asks for."""
+        return self._rounds.all_proposed
+
+    @property
+    def spent_bound(self) -> Bound | None:
+        """The bound of the budget that keeps the search from going on; None when none does."""
+        return self._rounds.spent_bound()
+
+    @property
     def pairs_per_candidate(self) -> int:
         """How many pairs of case and trial one candidate is evaluated on."""
         return self._recorder.pairs_per_candidate
@@ -196,18 +233,24 @@ class Run:
         ]
         for iteration in missing:
             if self._stopping or not self._rounds.calls_left:
-                return
+                break
             changed = await self.evaluate(iteration)
-            verdict = self._rounds.verdict_again(changed)
-            self._tell("verdict", **verdict.model_dump())
-            self.history.put(changed.number, verdict=verdict)
+            if changed.score is not iteration.score:
+                verdict = self._rounds.verdict_again(changed)
+                self._tell("verdict", **verdict.model_dump())
+                self.history.put(changed.number, verdict=verdict)
         if missing:
             self.rebuild_summaries()
 
     def next_round(self) -> Round | None:
-        """The round to work on: the interrupted one, or a new one. None when the search is over or was stopped."""
+        """The round to work on: the interrupted one, or a new one. None when the search is over or was stopped.
+
+        Raises:
+            DomainError: A baseline did not pass the ladder.
+        """
         if self._stopping:
             return None
+        self._check_baselines()
         self._round = self._rounds.next()
         self._taken = set()
         return self._round
@@ -221,6 +264,7 @@ class Run:
 
         Raises:
             UsageError: The round has no open slot.
+            DomainError: It is a baseline, and does not pass the ladder.
         """
         round_ = self._round
         slots = [slot for slot in round_.open_slots if slot not in self._taken] if round_ is not None else []
@@ -230,7 +274,7 @@ class Run:
         if round_.number > 0:
             self.ledger.charge_candidate()
         self.ledger.charge_case_evaluations(self._recorder.pairs_per_candidate)
-        files, rejection = _checked(proposal.files)
+        files, rejection = check_proposal(proposal.files)
         parents = proposal.parents or ((round_.incumbent.number,) if round_.incumbent is not None else ())
         record = self.store.add_iteration(
             replace(proposal, files=files, parents=parents), round=round_.number, slot=slots[0]
@@ -239,31 +283,33 @@ class Run:
         self.history.add(Iteration(record))
         self._tell("submitted", iteration=number, name=record.name, round=round_.number)
         if rejection is not None:
-            return self._refunded(self._recorder.reject(number, rejection))
-        return self._refunded(await self._recorder.climb(number))
+            return self._after_ladder(self._recorder.reject(number, rejection))
+        with ungrouped():
+            return self._after_ladder(await self._recorder.climb(number))
 
     async def evaluate(self, iteration: Iteration) -> Iteration:
         """Evaluate what is left of a candidate, and score it once every planned pair has been evaluated.
 
         Returns the iteration as it stands then; without a score when a stop came between.
+
+        Raises:
+            DomainError: It is a baseline, and does not pass the ladder.
         """
         if iteration.rejection is not None:
             return iteration
-        return self._refunded(await self._recorder.evaluate(iteration))
+        with ungrouped():
+            return self._after_ladder(await self._recorder.evaluate(iteration))
 
     def close_round(self, round_: Round) -> bool:
         """Speak the verdicts of a round, in iteration order, against its snapshot.
 
-        Returns False, and changes nothing, while a candidate of the round is not evaluated.
-
-        Raises:
-            DomainError: A baseline does not pass the ladder.
+        Returns False, and changes nothing, while a candidate of the round is not evaluated, or when a stop kept its
+        slots from being filled: `resume` ends such a round.
         """
-        outcome = self._rounds.close(round_)
+        cut_short = self._stopping and len(self._taken) < len(round_.open_slots)
+        outcome = None if cut_short else self._rounds.close(round_)
         if outcome is None:
             return False
-        if round_.number == 0:
-            self._check_baselines()
         closed, verdicts = outcome
         self._tell(
             "round_closed",
@@ -277,7 +323,8 @@ class Run:
         for verdict in verdicts:
             changed = self.history.put(verdict.iteration, verdict=verdict)
             self.store.append_summary(summary_row(changed, self.history.objectives[0].name))
-        self._write_summaries("running")
+        if time.monotonic() - self._summarised >= SUMMARY_SECONDS:
+            self._write_summaries("running")
         return True
 
     def fail_proposer(self, error: Exception) -> None:
@@ -292,11 +339,8 @@ class Run:
 
     def rebuild_summaries(self) -> None:
         """Write every derived file anew from what is recorded."""
-        primary = self.history.objectives[0].name
-        closed = len(self.history.closed_rounds)
-        done = [iteration for iteration in self.history if iteration.proposal.round < closed]
-        self.store.rewrite_summary(summary_row(iteration, primary) for iteration in done)
-        self._write_summaries(self.why_over() or "running")
+        write_derived(self.history, self.ledger, "running")
+        self._summarised = time.monotonic()
 
     # -- inside --------------------------------------------------------------------------------------------------
 
@@ -307,28 +351,29 @@ class Run:
     def _write_summaries(self, status: str) -> None:
         self.store.write_summary(summary_page(self.history, status, self.spent.model_dump()))
         self.store.write_cost(cost_page(self.ledger))
+        self._summarised = time.monotonic()
 
     def _check_baselines(self) -> None:
-        failed = [iteration for iteration in self.history if iteration.rejection is not None]
-        if failed:
-            reasons = [
-                f"{iteration.proposal.name}: {iteration.rejection.stage}: {iteration.rejection.message}"
-                for iteration in failed
-                if iteration.rejection is not None
-            ]
-            raise DomainError(
-                "a baseline does not pass the ladder:\n" + "\n".join(f"  - {reason}" for reason in reasons),
-                hint=f"mend it and start a new run; the tracebacks are in {self.store.path / 'iterations'}",
-            )
+        """A run goes no further when one of its baselines is no harness: fail before more is paid for."""
+        for iteration in self.history.iterations[: self._rounds.baselines]:
+            rejection = iteration.rejection
+            if rejection is not None and iteration.is_baseline:
+                record = self.store.path / "iterations" / f"{iteration.number:03d}" / "rejected.json"
+                raise DomainError(
+                    f"baseline {iteration.proposal.name} fails the ladder at {rejection.stage}: {rejection.message}",
+                    hint=f"mend it and start a new run; its traceback is in {record}",
+                )
 
     def _rows(self, number: int) -> int:
         return len(self.store.measure_traces(number, lambda trace: trace.status))
 
-    def _refunded(self, iteration: Iteration) -> Iteration:
-        """Give back what was counted for a candidate that has just been rejected."""
+    def _after_ladder(self, iteration: Iteration) -> Iteration:
+        """Give back what was counted for a candidate that has just been rejected; a baseline ends the run."""
         if iteration.rejection is not None:
             unused = self._recorder.pairs_per_candidate - self._rows(iteration.number)
             self.ledger.refund_case_evaluations(unused)
+            if iteration.is_baseline:
+                self._check_baselines()
         return iteration
 
     def _charged(self, iteration: Iteration) -> int:
@@ -336,17 +381,11 @@ class Run:
         return self._recorder.pairs_per_candidate if iteration.rejection is None else self._rows(iteration.number)
 
 
-def _checked(files: Mapping[str, str]) -> tuple[Mapping[str, str], Rejection | None]:
-    """The files to record, and why the candidate is rejected before any code of it runs."""
+@contextmanager
+def _closed_on_error(store: RunStore) -> Iterator[None]:
+    """Give the lock back when a run cannot be set up after all."""
     try:
-        check_candidate_files(files)
-    except CandidateError as error:
-        message = error.message if error.hint is None else f"{error.message} ({error.hint})"
-        rejection = Rejection(stage="interface", message=message, time=now())
-        return {"harness.py": files.get("harness.py", "")}, rejection
-    return files, check_files(files)
-
-
-def _bare(call: Call) -> Call:
-    """The numbers of a call without its texts, for the ledger."""
-    return call.model_copy(update={"request": {}, "response": None})
+        yield
+    except BaseException:
+        store.close()
+        raise

@@ -16,7 +16,7 @@ from metaharness.errors import DomainError, UsageError
 from metaharness.evaluation.workbench import Material
 from metaharness.loading import load_domain
 from metaharness.records import RunConfig, RunRecord, now
-from metaharness.sandbox import open_sandbox
+from metaharness.sandbox import Sandbox, open_sandbox
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Ground:
     """By id, in the order in which they are evaluated."""
     train: Sequence[Case]
 
-    def material(self, sandbox: str, stop: Callable[[], bool]) -> Material:
+    def material(self, sandbox: Sandbox, stop: Callable[[], bool]) -> Material:
         """What evaluations are made of."""
         examples: list[dict[str, Any]] = []
 
@@ -38,7 +38,7 @@ class Ground:
                 examples.extend({"input": case.input, "expected": case.expected} for case in self.train)
             return examples
 
-        return Material(self.domain, open_sandbox(sandbox), self.cases, shown, stop)
+        return Material(self.domain, sandbox, self.cases, shown, stop)
 
     @property
     def redact(self) -> Callable[[str], str] | None:
@@ -61,12 +61,33 @@ def prepare(config: RunConfig, split: Split = Split.SEARCH) -> Ground:
     cases = split_cases(domain, split)
     if not cases:
         raise UsageError(f"split {split.value} of {domain.name} has no cases", hint="check the domain's data")
+    train = list(cases) if split is Split.TRAIN else split_cases(domain, Split.TRAIN)
+    cases.sort(key=lambda case: case.id)  # the order does not depend on how the domain happens to read its files
     random.Random(config.seed).shuffle(cases)
     chosen = cases[: config.limit]
-    train = cases if split is Split.TRAIN else split_cases(domain, Split.TRAIN)
-    if split is Split.TRAIN:
-        train = sorted(cases, key=lambda case: case.id)
     return Ground(domain, split, {case.id: case for case in chosen}, train)
+
+
+def check_start(config: RunConfig, ground: Ground) -> None:
+    """Make sure that a run can get past its baselines, before there is a directory and before anything is spent.
+
+    Raises:
+        DomainError: There are none.
+        UsageError: The budget of case evaluations does not reach them, or there is no such sandbox.
+    """
+    open_sandbox(config.sandbox)
+    count = len(ground.domain.baselines())
+    if not count:
+        raise DomainError(
+            f"{ground.domain.name} has no baselines in {ground.domain.root / 'baselines'}",
+            hint="add at least one harness there, such as baselines/zero_shot.py: it becomes iteration 000",
+        )
+    needed, bound = count * len(ground.cases) * config.trials, config.budget.case_evaluations
+    if bound is not None and bound < needed:
+        raise UsageError(
+            f"a budget of {bound} case evaluations does not reach the {count} baselines: they need {needed}",
+            hint="raise --budget-cases, or evaluate fewer cases with --limit",
+        )
 
 
 def record_factory(config: RunConfig, ground: Ground) -> Callable[[str], RunRecord]:

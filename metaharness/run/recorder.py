@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from metaharness.evaluation.ladder import SMOKE_CASES
+from metaharness.errors import CandidateError
+from metaharness.evaluation.ladder import SMOKE_CASES, check_files
 from metaharness.evaluation.runner import CaseRunner
 from metaharness.evaluation.session import Doors
 from metaharness.history import History
@@ -14,7 +15,7 @@ from metaharness.records import CaseTrace, EvaluationPlan, Rejection, RunConfig,
 from metaharness.run.evaluating import Pair, Tally, make_score
 from metaharness.run.ground import Ground
 from metaharness.scoring.scoreboard import Iteration
-from metaharness.store import RunStore
+from metaharness.store import RunStore, check_candidate_files
 
 
 class Tell(Protocol):
@@ -23,6 +24,19 @@ class Tell(Protocol):
     def __call__(self, kind: str, /, **fields: object) -> None:
         """One fact."""
         ...
+
+
+def check_proposal(files: Mapping[str, str]) -> tuple[Mapping[str, str], Rejection | None]:
+    """The files to record, and why the candidate is rejected before any code of it runs."""
+    try:
+        check_candidate_files(files)
+    except CandidateError as error:
+        message = error.message if error.hint is None else f"{error.message} ({error.hint})"
+        # kept as a comment: a run killed right after this is resumed with what was recorded, and must reject it too
+        kept = ["These files cannot be recorded: " + message, *str(files.get("harness.py", "")).splitlines()]
+        comment = "".join(f"# {line}\n" for line in kept)
+        return {"harness.py": comment}, Rejection(stage="interface", message=message, time=now())
+    return files, check_files(files)
 
 
 @dataclass
@@ -51,11 +65,19 @@ class Recorder:
         return len(self.ground.cases) * self.config.trials
 
     async def climb(self, number: int) -> Iteration:
-        """The rungs that run code. A candidate that fails one is rejected; the others are accepted."""
+        """The rungs that run code. A candidate that fails one is rejected; the others are accepted.
+
+        What a killed process left is not believed: the files are checked again, and a smoke case that has ended keeps
+        its recorded line.
+        """
+        rejection = check_files(self.store.files(number))
+        if rejection is not None:
+            return self.reject(number, rejection)
         tally = self.tally(number)
         smoke = await self.runner.smoke(self._plan(number, tally.planned[:SMOKE_CASES]), self.doors)
         for trace in smoke.traces:
-            self._keep(number, trace, tally)
+            if not tally.settled(trace):
+                self._keep(number, trace, tally)
         if smoke.rejection is not None:
             return self.reject(number, smoke.rejection)
         self._accepted[number] = tally.order_dependent = smoke.order_dependent
@@ -80,12 +102,17 @@ class Recorder:
         tally = self.tally(number)
         serial = self.ground.domain.online or self._accepted[number]
         todo = tally.left(serial=serial)
+        kept = 0
         self.tell("evaluating", iteration=number, name=iteration.proposal.name, cases=len(todo))
         if todo:
             async with self.runner.run(self._plan(number, todo, serial=serial), self.doors) as traces:
                 async for trace in traces:
                     self._keep(number, trace, tally)
-        return self._score(number, tally) if tally.whole else self.history.iteration(number)
+                    kept += 1
+        known = self.history.iteration(number)
+        if not tally.whole or (known.score is not None and not kept):
+            return known
+        return self._score(number, tally)
 
     def tally(self, number: int) -> Tally:
         """What is known of an evaluation, from the disk where it was interrupted."""

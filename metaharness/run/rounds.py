@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 
 from metaharness.domain import Domain
 from metaharness.gateway.budget import Bound, Ledger
@@ -12,7 +13,7 @@ from metaharness.records import RunConfig, VerdictRecord
 from metaharness.scoring.scoreboard import Iteration, incumbent
 from metaharness.scoring.verdicts import judge
 
-HARD_BOUNDS: tuple[Bound, ...] = ("candidates", "calls", "tokens", "usd")
+CALL_BOUNDS: tuple[Bound, ...] = ("calls", "tokens", "usd")
 
 
 @dataclass(frozen=True)
@@ -64,17 +65,27 @@ class Rounds:
             domain=self.domain,
         )
 
+    @property
+    def all_proposed(self) -> bool:
+        """Whether as many candidates were proposed as the configuration asks for."""
+        return bool(self.history.closed_rounds) and self._proposed >= self.config.iterations
+
     def members(self, number: int) -> list[Iteration]:
-        """The candidates of one of the newest rounds, without walking the whole history."""
-        width = max(self.config.candidates_per_round, self.baselines)
-        return [iteration for iteration in self.history.iterations[-width:] if iteration.proposal.round == number]
+        """The candidates of the newest round, without walking the whole history; none when it has another number."""
+        newest = takewhile(lambda iteration: iteration.proposal.round == number, reversed(self.history.iterations))
+        return list(newest)[::-1]
+
+    @property
+    def in_progress(self) -> bool:
+        """Whether a round was begun and is not closed."""
+        return bool(self.members(len(self.history.closed_rounds)))
 
     def why_over(self) -> str | None:
         """Why no further round begins; None while one may."""
         config, rounds = self.config, self.history.closed_rounds
         if not rounds:
             return None
-        if self._proposed >= config.iterations:
+        if self.all_proposed:
             return f"all {config.iterations} candidates were proposed"
         if config.patience is not None and self._without_gain() >= config.patience:
             return f"{config.patience} rounds in a row brought no new incumbent"
@@ -84,12 +95,37 @@ class Rounds:
         return self._why_unaffordable()
 
     def _why_unaffordable(self) -> str | None:
-        spent = next((bound for bound in HARD_BOUNDS if self.ledger.remaining(bound) == 0), None)
-        if spent is not None:
-            return f"the budget of {spent} is spent"
-        if self._affordable() == 0:
-            return "the budget of case evaluations does not reach another candidate"
-        return None
+        bound = self.spent_bound()
+        if bound is None:
+            return None
+        name = "dollars" if bound == "usd" else bound.replace("_", " ")
+        if self.ledger.remaining(bound) == 0:
+            return f"the budget of {name} is spent"
+        return f"what is left of the budget of {name} does not reach another candidate"
+
+    def spent_bound(self) -> Bound | None:
+        """The bound that allows no further candidate; None when all do."""
+        if self.ledger.remaining("candidates") == 0:
+            return "candidates"
+        return self._spent_call_bound() or ("case_evaluations" if self._affordable() == 0 else None)
+
+    def _spent_call_bound(self) -> Bound | None:
+        """A bound that is used up, or whose rest is too small.
+
+        A rest of tokens or dollars counts as too small once it has refused a call, and is no more than candidates have
+        cost on average or has left two candidates in a row incomplete. A single request that is far too large so does
+        not end the search for all others.
+        """
+        for bound in CALL_BOUNDS:
+            if self.ledger.remaining(bound) == 0:
+                return bound
+        refused = self.ledger.exhausted
+        if refused is None:
+            return None
+        states = [iteration.state for iteration in self.history if iteration.score is not None]
+        left = self.ledger.remaining(refused) or 0
+        small = left * (states.count("complete") + 1) <= getattr(self.ledger.limits, refused)
+        return refused if small or states[-2:] == ["incomplete"] * 2 else None
 
     def close(self, round_: Round) -> tuple[ClosedRound, list[VerdictRecord]] | None:
         """The end of a round: verdicts in iteration order, against its snapshot. None while one is pending."""
@@ -114,7 +150,7 @@ class Rounds:
     @property
     def calls_left(self) -> bool:
         """Whether the budget allows another model call."""
-        return all(self.ledger.remaining(bound) != 0 for bound in ("calls", "tokens", "usd"))
+        return self._spent_call_bound() is None
 
     def _verdict(self, round_number: int, against: int | None, iteration: Iteration) -> VerdictRecord:
         number = iteration.number
@@ -135,7 +171,8 @@ class Rounds:
 
     @property
     def _proposed(self) -> int:
-        return max(0, len(self.history) - self.baselines)
+        rounds = self.history.closed_rounds
+        return len(self.history) - rounds[0].proposals if rounds else 0
 
     def _width(self, present: int) -> int:
         """How many slots the round has: so many as are wanted, allowed and paid for."""

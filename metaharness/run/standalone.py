@@ -18,6 +18,8 @@ from metaharness.loading import read_candidate
 from metaharness.records import LEARN, CaseTrace, EvaluationPlan, ObjectiveRecord, Rejection, RunConfig, Score, now
 from metaharness.run.evaluating import Tally, make_score
 from metaharness.run.ground import prepare
+from metaharness.run.ungroup import ungrouped
+from metaharness.sandbox import open_sandbox
 
 
 @dataclass
@@ -66,7 +68,7 @@ async def evaluate_harness(
     ledger = Ledger(config.budget, prices)
     tally = Tally(objectives, ground.pairs(config.trials), now())
     ledger.charge_case_evaluations(len(tally.planned))
-    runner = SandboxRunner(ground.material(config.sandbox, stop))
+    runner = SandboxRunner(ground.material(open_sandbox(config.sandbox), stop))
     gateway = Gateway(
         config.models,
         journal=MemoryJournal(),
@@ -88,10 +90,12 @@ async def evaluate_harness(
     )
     job = _Job(runner, plan, Doors(gateway), tally, result, listen)
     try:
-        if ladder:
-            await job.climb()
-        if result.rejection is None:
-            await job.evaluate()
+        gateway.open()
+        with ungrouped():
+            if ladder:
+                await job.climb()
+            if result.rejection is None:
+                await job.evaluate()
     finally:
         await gateway.aclose()
     if tally.whole:

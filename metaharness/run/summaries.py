@@ -59,6 +59,16 @@ def summary_page(history: History, status: str, spent: Mapping[str, Any]) -> dic
     }
 
 
+def write_derived(history: History, ledger: Ledger, status: str) -> None:
+    """Write every derived file anew; the store of the history is open for recording."""
+    primary = history.objectives[0].name
+    closed = len(history.closed_rounds)
+    rows = [summary_row(iteration, primary) for iteration in history if iteration.proposal.round < closed]
+    history.store.rewrite_summary(rows)
+    history.store.write_summary(summary_page(history, status, ledger.spent.model_dump()))
+    history.store.write_cost(cost_page(ledger))
+
+
 def cost_page(ledger: Ledger) -> dict[str, Any]:
     """`cost.json`: totals by role and model."""
     return {

@@ -12,7 +12,6 @@ from typing import Any
 from metaharness.records import MISSING, SCORED_AS_WORST, Call, CaseTrace, Estimate, ObjectiveRecord, Status
 from metaharness.scoring.intervals import estimate, mean_bounds, unit_means
 
-
 SENT_AS_JSON = ("tools", "response_format", "extra")
 """Parts of a request beside its messages that reach the model as JSON."""
 
@@ -118,7 +117,12 @@ def _value(trace: CaseTrace, place: int, objective: ObjectiveRecord, measured: M
     return grade.value if place == 0 else grade.metrics.get(objective.name)
 
 
-def _measured(calls: Sequence[Call]) -> dict[str, float]:
+_NOTHING_CALLED = dict.fromkeys(("context_chars", "calls", "input_tokens", "output_tokens", "usd", "latency_ms"), 0.0)
+
+
+def _measured(calls: Sequence[Call]) -> Mapping[str, float]:
+    if not calls:
+        return _NOTHING_CALLED
     target = [call for call in calls if call.door == "model"]
     return {
         "context_chars": float(context_chars(target)),

@@ -1,0 +1,142 @@
+"""Imports point down. What is below can then be read, tested and reused without what is above it."""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+import tomllib
+from itertools import pairwise
+
+import pytest
+from meta_kit import EXAMPLES, PACKAGE, ROOT, engine_units, imports, modules, public_names
+
+LAYERS = {
+    0: ("errors", "messages", "records"),
+    1: ("domain", "harness", "loading", "fingerprints"),
+    2: ("store", "gateway", "sandbox", "scoring"),
+    3: ("evaluation", "holdout", "history"),
+    4: ("run",),
+    # 5: tools, once they are there
+    6: ("search", "proposers", "testing"),
+    7: ("cli", "__main__"),
+}
+LEVEL = {unit: level for level, units in LAYERS.items() for unit in units}
+
+SIDEWAYS = {
+    ("records", "messages"): "a record of a run names the model it was made with",
+    ("loading", "domain"): "it loads domains",
+    ("fingerprints", "domain"): "it takes the fingerprints of cases",
+    ("search", "proposers"): "the loop is the only caller of the Protocol Proposer",
+    ("testing", "proposers"): "the test kit re-exports the scripted proposer",
+    ("__main__", "cli"): "`python -m metaharness` is the command line",
+}
+"""Imports within a layer, each with its reason. Any other would tie two parts together that can change alone."""
+
+EXAMPLES_MAY_IMPORT = {
+    "metaharness.cli": "cli/__init__.py",
+    "metaharness.domain": "domain.py",
+    "metaharness.errors": "errors.py",
+    "metaharness.harness": "harness.py",
+}
+
+REJECTED_ON_PURPOSE = ("reference_examples/text_classification/proposals/02_engine_index/harness.py",)
+"""Candidates that import what is not there, to show that the ladder stops them."""
+
+ALSO_IMPORTED = {
+    "metaharness/gateway/providers/anthropic.py": ("anthropic",),  # the extra of that name
+    "metaharness/gateway/providers/openai.py": ("openai",),  # the extra of that name
+    "metaharness/store/encoding.py": ("pydantic_core",),  # comes with pydantic, which asks for one exact version of it
+}
+"""Packages that are not among the dependencies, by the one module that may import each."""
+
+# `if TYPE_CHECKING` imports count as well, without exception: a type from above is knowledge of what is above,
+# and whoever changes it has to change the lower module with it.
+
+
+def edges() -> list[tuple[str, str, str]]:
+    """(place, importing unit, imported unit) for every import within the engine that crosses units."""
+    return [
+        (f"{module.place}:{found.line}", module.unit, unit)
+        for module in modules(PACKAGE)
+        for found in imports(module.tree)
+        for unit in engine_units(found)
+        if unit != module.unit
+    ]
+
+
+def test_every_unit_of_the_engine_has_a_layer() -> None:
+    units = {module.unit for module in modules(PACKAGE)} - {"__init__"}
+    assert units == set(LEVEL), "place a new module in LAYERS, in AGENTS.md, and in the layer it belongs to"
+
+
+def test_nothing_imports_upwards() -> None:
+    wrong = [f"{place}: {a} imports {b}" for place, a, b in edges() if a == "__init__" or LEVEL[b] > LEVEL[a]]
+    assert wrong == []
+
+
+def test_siblings_do_not_know_each_other() -> None:
+    wrong = [
+        f"{place}: {a} imports {b}"
+        for place, a, b in edges()
+        if a in LEVEL and LEVEL[a] == LEVEL[b] and (a, b) not in SIDEWAYS
+    ]
+    assert wrong == []
+
+
+def test_every_listed_import_between_siblings_still_exists() -> None:
+    """A stale exception would let a new one in unseen."""
+    assert set(SIDEWAYS) - {(a, b) for _, a, b in edges()} == set()
+
+
+def test_importing_the_package_imports_nothing() -> None:
+    """So `--version` and `--help` are quick, and a harness's `import metaharness.harness` costs nothing."""
+    assert list(imports(ast.parse((PACKAGE / "__init__.py").read_text(encoding="utf-8")))) == []
+
+
+def test_the_engine_imports_only_what_it_declares() -> None:
+    """An undeclared import works on the developer's machine alone."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    declared = {re.split(r"[^\w-]", name)[0] for name in project["dependencies"]}
+    wrong = [
+        f"{module.place}:{found.line}: {found.module}"
+        for module in modules(PACKAGE)
+        for found in imports(module.tree)
+        if (top := found.module.split(".")[0]) not in sys.stdlib_module_names | declared | {"metaharness"}
+        and top not in ALSO_IMPORTED.get(module.place, ())
+    ]
+    assert wrong == []
+
+
+def test_examples_import_only_public_names() -> None:
+    """An example is what a stranger copies: whatever it reaches for becomes a promise."""
+    public = {
+        name: public_names(ast.parse((PACKAGE / path).read_text(encoding="utf-8")))
+        for name, path in EXAMPLES_MAY_IMPORT.items()
+    }
+    wrong = [
+        f"{module.place}:{found.line}: {found.module}.{found.name}"
+        for module in modules(EXAMPLES)
+        for found in imports(module.tree)
+        if found.module.split(".")[0] == "metaharness" and found.name not in public.get(found.module, ())
+        if module.place not in REJECTED_ON_PURPOSE
+    ]
+    assert wrong == []
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "from metaharness.run import Run",
+        "import metaharness.run.facade",
+        "from metaharness import run",
+        "def f():\n    from metaharness.run import Run",
+        "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from metaharness.run import Run",
+    ],
+)
+def test_an_import_is_seen_wherever_it_stands(source: str) -> None:
+    assert {unit for found in imports(ast.parse(source)) for unit in engine_units(found)} == {"run"}
+
+
+def test_the_layers_are_drawn_from_the_bottom() -> None:
+    assert all(low < high for low, high in pairwise(LAYERS))

@@ -1,0 +1,69 @@
+"""The public surface, as sorted lists. Adding a name is a promise, taking one away breaks somebody."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import inspect
+
+import pytest
+from meta_kit import PACKAGE, public_names
+
+PUBLIC = {
+    "metaharness.domain": [
+        "Case",
+        "Domain",
+        "Evaluator",
+        "Grade",
+        "GradeContext",
+        "GradeResult",
+        "Judge",
+        "MEASURES",
+        "Objective",
+        "Split",
+        "candidates_in",
+        "cases_hash",
+        "domain_hash",
+        "evaluator_hash",
+        "files_hash",
+        "split_cases",
+    ],
+    "metaharness.errors": [
+        "CandidateError",
+        "ConfigurationError",
+        "CorruptRecordError",
+        "DomainError",
+        "FailureKind",
+        "MetaharnessError",
+        "ModelFailure",
+        "NewerSchemaError",
+        "RunLockedError",
+        "SandboxError",
+        "StoreError",
+        "UsageError",
+    ],
+    "metaharness.harness": ["Completion", "LabeledExample", "Model", "ModelError"],
+    "metaharness.loading": ["CACHES", "META_FILES", "load_domain", "read_candidate", "shipped_domains"],
+    "metaharness.run": ["Round", "Run"],
+    "metaharness.testing": ["DomainReport", "ScriptedModel", "ScriptedProposer", "check_domain"],
+}
+
+
+@pytest.mark.parametrize("name", sorted(PUBLIC))
+def test_the_public_names_of_a_module_are_those_listed(name: str) -> None:
+    relative = name.removeprefix("metaharness.")
+    path = PACKAGE / relative / "__init__.py" if (PACKAGE / relative).is_dir() else PACKAGE / f"{relative}.py"
+    assert public_names(ast.parse(path.read_text(encoding="utf-8"))) == PUBLIC[name]
+
+
+@pytest.mark.parametrize("name", sorted(PUBLIC))
+def test_every_public_name_can_be_imported_and_says_what_it_is(name: str) -> None:
+    module = importlib.import_module(name)
+    objects = {public: getattr(module, public) for public in PUBLIC[name]}
+    described = {public: it.__doc__ for public, it in objects.items() if inspect.isclass(it) or inspect.isfunction(it)}
+    assert [public for public, text in described.items() if not text] == []
+    assert module.__doc__
+
+
+def test_the_lists_are_sorted() -> None:
+    assert all(names == sorted(names) for names in PUBLIC.values())
