@@ -155,9 +155,9 @@ class Estimate(Record):
     `low` and `high` are None when there are too few cases for an interval. `method` is `wilson` or `t`.
     """
 
-    mean: float
-    low: float | None = None
-    high: float | None = None
+    mean: Finite
+    low: Finite | None = None
+    high: Finite | None = None
     method: str = ""
     cases: int
     """How many cases (or groups) stand behind the mean."""
@@ -196,9 +196,9 @@ class Score(Record):
     statuses: dict[str, int]
     objectives: dict[str, Estimate]
     """Over the pairs that ended; a missing pair is in no mean."""
-    bounds: tuple[float, float] | None = None
+    bounds: tuple[Finite, Finite] | None = None
     """The primary objective's mean with every missing pair at its worst and at its best; None when unbounded."""
-    context_chars: float = 0.0
+    context_chars: Finite = 0.0
     """Characters of all messages (and tool definitions) sent while predicting, the mean over the pairs that ended."""
     learn_chars: float = 0.0
     """Characters of all messages sent by `learn`, the mean over trials."""

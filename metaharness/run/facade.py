@@ -29,8 +29,7 @@ from metaharness.run.summaries import cost_page, summary_page, summary_row, writ
 from metaharness.run.ungroup import ungrouped
 from metaharness.sandbox import WarmPool, open_sandbox, warm_size
 from metaharness.scoring.scoreboard import Iteration
-from metaharness.store import RunStore
-from metaharness.store.runs import load_record
+from metaharness.store import RunStore, load_record
 
 SUMMARY_SECONDS = 1.0
 """How old `summary.json` and `cost.json` may be while a search goes on; they are written anew at its end."""
