@@ -130,7 +130,10 @@ def _from_module(reference: str, options: Mapping[str, str]) -> Domain:
 def _build(factory: Any, options: Mapping[str, str], *, root: Path, where: str) -> Domain:
     if isinstance(factory, Domain):
         if options:
-            raise UsageError(f"{where} takes no options, but got: {', '.join(options)}")
+            raise UsageError(
+                f"{where} takes no options, but got: {', '.join(options)}",
+                hint="leave them out, or make `domain` a function that takes them",
+            )
         domain = factory
     else:
         _check_options(factory, options, where)
@@ -167,7 +170,7 @@ def _made(factory: Any, options: Mapping[str, str], where: str) -> Any:
 def _check_options(factory: Any, options: Mapping[str, str], where: str) -> None:
     if not callable(factory):
         raise DomainError(
-            f"`domain` in {where} is a {type(factory).__name__}; it must be a function or a Domain",
+            f"`domain` in {where} has the type {type(factory).__name__}; it must be a function or a Domain",
             hint="write `def domain(): return MyDomain()`",
         )
     parameters = inspect.signature(factory).parameters

@@ -68,11 +68,11 @@ class Colours(Domain):
 def domain(data=None):
     return Colours(data or Path(__file__).parent / "data")
 '''
-EVALUATOR = '''
+EVALUATOR = """
 class Exact:
     def grade(self, context):
         return context.output == context.case.expected
-'''
+"""
 
 
 def harness(style: str, *, before: str = "", body: str = "") -> str:

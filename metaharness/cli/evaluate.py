@@ -80,12 +80,7 @@ def evaluate(
         options.print_json(_record(harness, config, split, result))
     elif result.rejection is None:
         _print(split, result)
-    if result.rejection is not None:
-        _complain_of(harness, result.rejection)
-        raise typer.Exit(INVALID)
-    if stopped:
-        complain("interrupted: not every case was evaluated")
-        raise typer.Exit(INTERRUPTED)
+    _exit(harness, result.rejection, stopped=stopped)
 
 
 async def _evaluate(harness: Path, config: RunConfig, split: str, ladder: bool) -> tuple[bool, Evaluation | None]:
@@ -178,13 +173,19 @@ _SHOWN = {
 }
 
 
-def _complain_of(harness: Path, rejection: Rejection) -> None:
-    if rejection.traceback:
-        typer.echo(rejection.traceback, err=True)
-    complain(
-        f"{harness} does not pass the ladder at {rejection.stage}: {rejection.message}",
-        "mend it; the domain's DOMAIN.md says what a harness has to define",
-    )
+def _exit(harness: Path, rejection: Rejection | None, *, stopped: bool) -> None:
+    """Say what went wrong, if anything did."""
+    if rejection is not None:
+        if rejection.traceback:
+            typer.echo(rejection.traceback, err=True)
+        complain(
+            f"{harness} does not pass the ladder at {rejection.stage}: {rejection.message}",
+            "mend it; the domain's DOMAIN.md says what a harness has to define",
+        )
+        raise typer.Exit(INVALID)
+    if stopped:
+        complain("interrupted: not every case was evaluated", "nothing is kept of it; `metaharness run` can be resumed")
+        raise typer.Exit(INTERRUPTED)
 
 
 def _print(split: str, result: Evaluation) -> None:

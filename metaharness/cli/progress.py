@@ -90,7 +90,8 @@ def _fact(kind: str, fields: Mapping[str, Any], run: Run) -> str | None:
         return f"{iteration.number:03d} {iteration.proposal.name}: {run.history.objectives[0].name} {mean}{missing}"
     if kind == "rejected":
         name = run.history.iteration(fields["iteration"]).proposal.name
-        return f"{fields['iteration']:03d} {name}: rejected at {fields['stage']}: {fields['message'].splitlines()[0]}"
+        first_line = fields["message"].partition("\n")[0]  # may be empty: a candidate can hide why it fails
+        return f"{fields['iteration']:03d} {name}: rejected at {fields['stage']}: {first_line}"
     if kind == "round_closed":
         after = fields["incumbent_after"]
         best = "none" if after is None else f"{after:03d}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from anyio import CancelScope
 
     from metaharness.cli.progress import Progress
-    from metaharness.records import Budget
+    from metaharness.records import Budget, RunConfig
     from metaharness.run import Run
 
 Iterations = Annotated[
@@ -70,19 +71,15 @@ def run(
     as_json: options.AsJson = False,
 ) -> None:
     """Search: score the baselines, then let a proposer write better harnesses, round after round."""
-    from metaharness.proposers import open_proposer
     from metaharness.records import RunConfig
-    from metaharness.run import Run
 
-    open_proposer(proposer)  # an unknown one is told before there is a run
-    reference = options.domain_reference(domain)
     chosen = options.domain_options(data, text_field, label_field, domain_option)
     config = RunConfig(
-        domain=reference,
+        domain=options.domain_reference(domain),
         domain_options=chosen,
         models=options.models(model, base_url, judge),
         proposer=proposer,
-        iterations=_iterations(iterations, proposer, reference, chosen),
+        iterations=_iterations(iterations, proposer, domain, chosen),
         candidates_per_round=candidates_per_round,
         patience=patience,
         concurrency=concurrency,
@@ -93,7 +90,7 @@ def run(
         budget=_budget(budget_candidates, budget_cases, budget_calls, budget_tokens, budget_usd),
         prices=options.prices(price),
     )
-    _record(lambda: Run.create(config, root, name=name), quiet=quiet, as_json=as_json)
+    _record(lambda: _create(config, root, name), quiet=quiet, as_json=as_json)
 
 
 @command(
@@ -122,11 +119,19 @@ def resume(
     _record(lambda: Run.open(path, raised=raised), quiet=quiet, as_json=as_json)
 
 
+def _create(config: RunConfig, root: Path, name: str | None) -> Run:
+    from metaharness.run import Run
+
+    return Run.create(config, root, name=name)
+
+
 def _iterations(wanted: int | None, proposer: str, domain: str, chosen: dict[str, str]) -> int:
     """How many candidates to propose: as many as were asked for, but no more than a script has."""
     from metaharness.loading import load_domain
+    from metaharness.proposers import open_proposer
     from metaharness.proposers.scripted import read_proposals
 
+    open_proposer(proposer)  # an unknown one is told before there is a run
     if proposer != "scripted" or wanted == 0:
         return 10 if wanted is None else wanted
     available = len(read_proposals(load_domain(domain, chosen)))

@@ -125,7 +125,7 @@ class _Trial:
         """One worker after another, until the queue is empty."""
         while self.queue and not self._over:
             with self.bench.ending():
-                async with self.bench.open_worker() as session:
+                async with self.bench.open_worker(threads) as session:
                     if not await self._prepare(session):
                         return
                     async with anyio.create_task_group() as group:

@@ -33,6 +33,8 @@ from metaharness.sandbox.protocol import (
 
 OUTPUT_TAIL = 4000
 MAX_TOKENS = 1_000_000_000
+STACK = 8 << 20
+"""Bytes of address space that a thread of a worker takes beside what the harness uses."""
 START_SECONDS = 60.0
 """How long a worker may take until it is there, before it knows its candidate."""
 LAST_WORDS_SECONDS = 0.5
@@ -64,9 +66,12 @@ class _Request(ModelRequest):
 class Session:
     """A worker that holds one candidate. `ask` may be called by several tasks at once: one thread each inside."""
 
-    def __init__(self, process: SandboxProcess, plan: EvaluationPlan, doors: Doors, group: TaskGroup) -> None:
+    def __init__(
+        self, process: SandboxProcess, plan: EvaluationPlan, doors: Doors, group: TaskGroup, threads: int
+    ) -> None:
         self._process = process
         self._plan = plan
+        self._threads = threads
         self._doors = doors
         self._group = group
         self._writing = anyio.Lock(fast_acquire=True)
@@ -97,7 +102,8 @@ class Session:
                 "entry": candidate.entry,
                 "importable": candidate.importable,
                 "driver_source": driver.read_text(encoding="utf-8") if driver is not None else None,
-                "limits": self._plan.limits.model_dump(),
+                "memory": (self._plan.limits.memory_mb << 20) + self._threads * STACK,
+                "stack": STACK,
                 "most": [MAX_PROMPT, MAX_ANSWER, MAX_DEPTH],
             }
         )
@@ -274,13 +280,13 @@ class Session:
 
 @asynccontextmanager
 async def open_session(
-    sandbox: Sandbox, plan: EvaluationPlan, doors: Doors, *, python: str | None
+    sandbox: Sandbox, plan: EvaluationPlan, doors: Doors, *, python: str | None, threads: int
 ) -> AsyncIterator[Session]:
-    """A worker for the plan's candidate; killed, with all it started, on leaving."""
+    """A worker for the plan's candidate, with room for so many open cases; killed, with all it started, on leaving."""
     process = await sandbox.start(python, Path(plan.candidate_path))
     try:
         async with anyio.create_task_group() as group:
-            session = Session(process, plan, doors, group)
+            session = Session(process, plan, doors, group, threads)
             group.start_soon(session.read)
             group.start_soon(session.watch)
             group.start_soon(session.drain)

@@ -50,9 +50,10 @@ class Workbench:
         if self.fatal is not None:
             raise self.fatal
 
-    def open_worker(self) -> AbstractAsyncContextManager[Session]:
-        """A fresh worker."""
-        return open_session(self.material.sandbox, self.plan, self.doors, python=self.material.domain.python)
+    def open_worker(self, threads: int = 1) -> AbstractAsyncContextManager[Session]:
+        """A fresh worker, in which so many cases may be open at the same time."""
+        python = self.material.domain.python
+        return open_session(self.material.sandbox, self.plan, self.doors, python=python, threads=threads)
 
     @contextmanager
     def ending(self) -> Iterator[None]:

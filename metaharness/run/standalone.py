@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -15,9 +15,19 @@ from metaharness.gateway import Gateway, MemoryJournal
 from metaharness.gateway.budget import Ledger
 from metaharness.gateway.prices import PriceTable
 from metaharness.loading import read_candidate
-from metaharness.records import LEARN, CaseTrace, EvaluationPlan, ObjectiveRecord, Rejection, RunConfig, Score, now
+from metaharness.records import (
+    LEARN,
+    CaseTrace,
+    EvaluationPlan,
+    ObjectiveRecord,
+    Rejection,
+    RunConfig,
+    Score,
+    Spent,
+    now,
+)
 from metaharness.run.evaluating import Tally, make_score
-from metaharness.run.ground import prepare
+from metaharness.run.ground import Ground, prepare
 from metaharness.run.ungroup import ungrouped
 from metaharness.sandbox import open_sandbox
 
@@ -64,31 +74,11 @@ async def evaluate_harness(
     result = Evaluation(objectives, rejection=check_files(files) if ladder else None)
     if result.rejection is not None:
         return result
-    prices = PriceTable(config.prices)
-    ledger = Ledger(config.budget, prices)
     tally = Tally(objectives, ground.pairs(config.trials), now())
-    ledger.charge_case_evaluations(len(tally.planned))
     runner = SandboxRunner(ground.material(open_sandbox(config.sandbox), stop))
-    gateway = Gateway(
-        config.models,
-        journal=MemoryJournal(),
-        ledger=ledger,
-        prices=prices,
-        concurrency=config.concurrency,
-        redact=ground.redact,
-    )
-    plan = EvaluationPlan(
-        candidate_path=str(harness),
-        candidate_hash=files_hash({path: text.encode("utf-8", "replace") for path, text in files.items()}),
-        pairs=tuple(tally.planned),
-        split=split.value,
-        models=config.models,
-        limits=ground.domain.limits,
-        seed=config.seed,
-        concurrency=config.concurrency,
-        serial=ground.domain.online,
-    )
-    job = _Job(runner, plan, Doors(gateway), tally, result, listen)
+    gateway, ledger = _gateway(config, ground)
+    ledger.charge_case_evaluations(len(tally.planned))
+    job = _Job(runner, _plan(harness, files, config, ground), Doors(gateway), tally, result, listen)
     try:
         gateway.open()
         with ungrouped():
@@ -98,17 +88,38 @@ async def evaluate_harness(
                 await job.evaluate()
     finally:
         await gateway.aclose()
-    if tally.whole:
-        result.score = make_score(
-            tally,
-            iteration=None,
-            split=split.value,
-            sandbox=runner.sandbox_name,
-            model=config.models["target"].id,
-            trials=config.trials,
-            spent=ledger.spent,
-        )
+    if tally.whole and result.rejection is None:
+        result.score = job.score(config.trials, ledger.spent)
     return result
+
+
+def _gateway(config: RunConfig, ground: Ground) -> tuple[Gateway, Ledger]:
+    """A gateway that remembers as long as the evaluation lasts."""
+    prices = PriceTable(config.prices)
+    ledger = Ledger(config.budget, prices)
+    gateway = Gateway(
+        config.models,
+        journal=MemoryJournal(),
+        ledger=ledger,
+        prices=prices,
+        concurrency=config.concurrency,
+        redact=ground.redact,
+    )
+    return gateway, ledger
+
+
+def _plan(harness: Path, files: Mapping[str, str], config: RunConfig, ground: Ground) -> EvaluationPlan:
+    return EvaluationPlan(
+        candidate_path=str(harness),
+        candidate_hash=files_hash({path: text.encode("utf-8", "replace") for path, text in files.items()}),
+        pairs=tuple(ground.pairs(config.trials)),
+        split=ground.split.value,
+        models=config.models,
+        limits=ground.domain.limits,
+        seed=config.seed,
+        concurrency=config.concurrency,
+        serial=ground.domain.online,
+    )
 
 
 @dataclass
@@ -137,6 +148,18 @@ class _Job:
         async with self.runner.run(plan, self.doors) as traces:
             async for trace in traces:
                 self._keep(trace)
+
+    def score(self, trials: int, spent: Spent) -> Score:
+        """The aggregate once every pair has been evaluated."""
+        return make_score(
+            self.tally,
+            iteration=None,
+            split=self.plan.split,
+            sandbox=self.runner.sandbox_name,
+            model=self.plan.models["target"].id,
+            trials=trials,
+            spent=spent,
+        )
 
     def _keep(self, trace: CaseTrace) -> None:
         self.tally.take(trace)

@@ -10,6 +10,7 @@ import anyio
 import anyio.lowlevel
 from anyio.abc import TaskGroup
 
+from metaharness.errors import SandboxError
 from metaharness.sandbox.protocol import Sandbox, SandboxProcess
 
 
@@ -68,7 +69,8 @@ class WarmPool:
         try:
             await anyio.lowlevel.checkpoint()  # whoever asked for a worker goes first
             with anyio.CancelScope(shield=True):
-                process = await self._sandbox.start(self._python, Path())
-            self._waiting.append(process)
+                self._waiting.append(await self._sandbox.start(self._python, Path()))
+        except SandboxError:
+            self._size = 0  # whoever asks for a worker is told why there is none
         finally:
             self._starting -= 1

@@ -72,7 +72,7 @@ class ProcessSandbox:
                 stdin=subprocess.DEVNULL,
                 stdout=out_theirs.fileno(),
                 stderr=out_theirs.fileno(),
-                env={"LANG": "C.UTF-8", "PYTHONHASHSEED": "0"},
+                env={"LANG": "C.UTF-8", "PYTHONHASHSEED": "0", "MALLOC_ARENA_MAX": "2"},
                 pass_fds=[theirs.fileno()],
                 start_new_session=True,
                 cwd="/",

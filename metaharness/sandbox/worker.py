@@ -208,7 +208,8 @@ class Worker:
         stage = "start"
         self.folder = frame["folder"]
         try:
-            self.limit(frame["limits"])
+            self.limit(frame["memory"])
+            threading.stack_size(frame["stack"])
             self.prompt_limit, self.answer_limit, self.depth_limit = frame["most"]
             self.install()
             if frame["driver_source"] is not None:
@@ -228,12 +229,12 @@ class Worker:
             self.channel.send('{"kind": "loaded"}')
         self.tail.take()
 
-    def limit(self, limits: dict[str, int]) -> None:
+    def limit(self, memory: int) -> None:
         import resource
 
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         if sys.platform != "darwin":  # which refuses this one
-            resource.setrlimit(resource.RLIMIT_AS, (limits["memory_mb"] << 20,) * 2)
+            resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
 
     def install(self) -> None:
         """Put the synthetic package `metaharness` in place: it holds `metaharness.harness` alone."""

@@ -130,7 +130,7 @@ def test_no_iterations_need_no_proposals(tmp_path: Path) -> None:
     ],
 )
 def test_a_run_that_cannot_begin_says_why_and_leaves_no_directory(
-    arguments: list[str], code: int, message: str, hint: str, toy: Toy, tmp_path: Path
+    arguments: list[str], code: int, message: str, hint: str, *, toy: Toy, tmp_path: Path
 ) -> None:
     assert_complains(say("run", *toy.arguments("--root", tmp_path / "runs", *arguments)), code, message, hint)
     assert not list((tmp_path / "runs").glob("*/config.json"))
@@ -143,6 +143,16 @@ def test_a_baseline_that_fails_the_ladder_exits_3_and_is_named(tmp_path: Path) -
         said, 3, "baseline 01_odd fails the ladder at interface: the module defines no class Harness", "rejected.json"
     )
     assert_complains(say("resume", "--root", tmp_path / "runs"), 3, "baseline 01_odd fails", "start a new run")
+
+
+def test_a_candidate_that_hides_why_it_fails_is_rejected_like_any_other(tmp_path: Path) -> None:
+    hides = "import traceback\ntraceback.TracebackException.format = lambda self, **options: [' ']\n"
+    proposals = {"1_hides.py": hides + harness("good", body="raise ValueError"), "2_good.py": harness("good")}
+    toy = write_toy(tmp_path / "domain", proposals=proposals)
+    said = say("run", *toy.arguments("--root", tmp_path / "runs", "--limit", 3, "--json"))
+    assert said.code == 0, said.err
+    assert [row["state"] for row in said.page["scoreboard"]] == ["complete", "complete", "rejected", "complete"]
+    assert "002 1_hides: rejected at smoke:" in said.err
 
 
 def test_resume_asks_missing_pairs_again_and_says_so_before(tmp_path: Path) -> None:
@@ -214,7 +224,19 @@ def test_the_scoreboard_as_json_has_a_row_per_candidate(root: Path) -> None:
     assert [row["verdict"] for row in page["iterations"]] == [
         *("baseline", "baseline", "indecisive", "rejected", "better", "rejected", "worse", "indecisive")
     ]
-    keys = {"iteration", "name", "round", "state", "objectives", "verdict", "against", "delta", "p", "bounds", "rejected"}
+    keys = {
+        "iteration",
+        "name",
+        "round",
+        "state",
+        "objectives",
+        "verdict",
+        "against",
+        "delta",
+        "p",
+        "bounds",
+        "rejected",
+    }
     assert all(keys <= set(row) for row in page["iterations"])
     assert page["iterations"][4]["objectives"]["accuracy"]["mean"] == 1.0
 
@@ -244,7 +266,9 @@ def test_failures_are_the_cases_below_the_best_value(root: Path) -> None:
 def test_a_trace_as_json_is_what_is_on_disk(root: Path) -> None:
     found = say("trace", 4, "--root", root, "--json").page
     stored = lines(root / "first" / "iterations" / "004" / "eval_trace.jsonl")
-    assert sorted(found, key=lambda trace: str(trace["case_id"])) == sorted(stored, key=lambda line: str(line["case_id"]))
+    assert sorted(found, key=lambda trace: str(trace["case_id"])) == sorted(
+        stored, key=lambda line: str(line["case_id"])
+    )
 
 
 def test_diff_shows_the_source_that_changed(root: Path) -> None:

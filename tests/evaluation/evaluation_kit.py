@@ -71,6 +71,10 @@ class Letters(Domain):
         return self._driver
 
 
+letters = Letters()
+"""For `load_domain("evaluation_kit:letters")`."""
+
+
 class Capitals:
     """A model that answers the last user text in capitals, and counts."""
 

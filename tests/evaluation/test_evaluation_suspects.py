@@ -11,6 +11,7 @@ from evaluation_kit import LETTERS, QUICK, Capitals, Letters, Outcome, guilty, h
 from metaharness.domain import Domain
 from metaharness.records import Budget, Limits
 
+FEW = "abcd"
 FORGERY = """
     import json, os, sys
     PIPE = int(sys.argv[2])
@@ -27,6 +28,7 @@ FORGERY = """
 
 async def at_both(folder: Path, source: str, domain: Domain | None = None, **chosen: object) -> Outcome:
     """Evaluate with one case open at a time and with many, and make sure that it makes no difference."""
+    domain = domain or Letters(FEW)
     with anyio.fail_after(60):
         one = await lab(folder / "one", source, domain, concurrency=1, **chosen).run()
         many = await lab(folder / "many", source, domain, concurrency=32, **chosen).run()
@@ -50,7 +52,7 @@ DEATHS = {
 @pytest.mark.parametrize("deed", DEATHS)
 async def test_a_case_that_kills_its_worker_is_charged_alone(tmp_path: Path, deed: str) -> None:
     outcome = await at_both(tmp_path, guilty(deed, before=FORGERY))
-    assert outcome.statuses == dict.fromkeys(LETTERS, "ok") | {"c": "harness_error"}
+    assert outcome.statuses == dict.fromkeys(FEW, "ok") | {"c": "harness_error"}
     assert (outcome["c"].error or "").startswith(DEATHS[deed])
 
 
@@ -75,7 +77,7 @@ BREACHES = {
 @pytest.mark.parametrize("deed", BREACHES)
 async def test_a_case_that_forges_a_broken_frame_is_charged_alone(tmp_path: Path, deed: str) -> None:
     outcome = await at_both(tmp_path, guilty(deed, before=FORGERY))
-    assert outcome.statuses == dict.fromkeys(LETTERS, "ok") | {"c": "harness_error"}
+    assert outcome.statuses == dict.fromkeys(FEW, "ok") | {"c": "harness_error"}
     assert "the worker broke the protocol: " in (outcome["c"].error or "")
     assert BREACHES[deed] in (outcome["c"].error or "")
 
@@ -106,7 +108,7 @@ async def test_the_first_answer_of_a_case_counts_and_later_ones_do_not(tmp_path:
         os.write(PIPE, b''.join(len(frame).to_bytes(4, 'big') + frame for frame in frames))
     """
     outcome = await at_both(tmp_path, guilty(deed, before=FORGERY))
-    assert outcome.outputs == {letter: letter.upper() for letter in LETTERS} | {"c": "the first"}
+    assert outcome.outputs == {letter: letter.upper() for letter in FEW} | {"c": "the first"}
     assert outcome["c"].calls == []
 
 
@@ -180,14 +182,14 @@ MISCHIEF = [
 async def test_a_case_that_replaces_what_the_worker_uses_harms_no_other(tmp_path: Path, deed: str) -> None:
     source = guilty(deed, before=FORGERY + "    import json\n").replace("model.complete(text).text", "text.upper()")
     outcome = await at_both(tmp_path, source)
-    innocent = {letter: "ok" for letter in LETTERS if letter != "c"}
+    innocent = {letter: "ok" for letter in FEW if letter != "c"}
     assert outcome.statuses in (innocent | {"c": "ok"}, innocent | {"c": "harness_error"})
 
 
 async def test_many_cases_that_kill_their_workers_are_each_charged(tmp_path: Path) -> None:
     source = harness("if text in 'bcef':\n    import os\n    os._exit(1)\nreturn model.complete(text).text")
     model = Capitals()
-    outcome = await at_both(tmp_path, source, model=model)
+    outcome = await at_both(tmp_path, source, Letters(), model=model)
     assert outcome.statuses == {letter: "harness_error" if letter in "bcef" else "ok" for letter in LETTERS}
 
 

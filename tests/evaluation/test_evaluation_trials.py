@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path
 
 import anyio
@@ -13,7 +14,7 @@ from metaharness.domain import GradeContext
 from metaharness.errors import ModelFailure
 from metaharness.gateway.text import last_user_text
 from metaharness.messages import Completion, ModelRequest
-from metaharness.records import LEARN, CaseTrace
+from metaharness.records import LEARN, CaseTrace, Limits
 
 LEARNING = """
     self.count = getattr(self, 'count', 0) + 1
@@ -62,6 +63,16 @@ async def test_sets_have_one_order_in_every_worker(tmp_path: Path) -> None:
     outcome = await lab(tmp_path, source, concurrency=4).run()
     assert outcome.workers > 1
     assert len(set(outcome.outputs.values())) == 1
+
+
+async def test_memory_for_a_harness_is_beside_what_its_open_cases_take(tmp_path: Path) -> None:
+    """Thirty-two threads take as much address space as the harness may; no worker is lost for that."""
+    source = guilty("bytearray(1 << 30)")
+    small = lab(tmp_path, source, Letters(limits=Limits(memory_mb=256)), concurrency=32)
+    outcome = await small.run()
+    assert outcome.statuses == dict.fromkeys(LETTERS, "ok") | {"c": "harness_error"}
+    assert "MemoryError" in (outcome["c"].error or "")
+    assert outcome.workers == min(os.cpu_count() or 1, len(LETTERS)), "none had to be started anew"
 
 
 # --- trials -----------------------------------------------------------------------------------------------------

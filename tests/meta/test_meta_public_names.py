@@ -43,7 +43,7 @@ PUBLIC = {
         "UsageError",
     ],
     "metaharness.harness": ["Completion", "LabeledExample", "Model", "ModelError"],
-    "metaharness.loading": ["CACHES", "META_FILES", "load_domain", "read_candidate", "shipped_domains"],
+    "metaharness.loading": ["ABOUT", "CACHES", "META_FILES", "load_domain", "read_candidate", "shipped_domains"],
     "metaharness.run": ["Round", "Run"],
     "metaharness.testing": ["DomainReport", "ScriptedModel", "ScriptedProposer", "check_domain"],
 }

@@ -26,9 +26,10 @@ from run_kit import (
     write_toy,
 )
 
+from metaharness.messages import ModelSpec
 from metaharness.run import Run
 
-EVERY = 5
+EVERY = 6
 """Every so many events a state is resumed; all of them were, by hand."""
 
 
@@ -53,9 +54,7 @@ def copy(run: Path, target: Path) -> Path:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("width", "first"), [(1, 2), (3, 4)], ids=["one per round", "three per round"])
-async def test_every_state_on_the_way_leads_to_the_same_end(
-    width: int, first: int, toy: Toy, tmp_path: Path
-) -> None:
+async def test_every_state_on_the_way_leads_to_the_same_end(width: int, first: int, toy: Toy, tmp_path: Path) -> None:
     run = Run.create(toy.config(candidates_per_round=width), tmp_path / "runs", name="whole")
     states: list[Path] = []
     seen = 0
@@ -85,7 +84,7 @@ async def test_a_run_stopped_at_any_event_is_resumed_to_the_same_end(width: int,
     await finish(whole)
     undisturbed = essence(whole.store.path)
     total = len(lines(whole.store.path / "events.jsonl"))
-    for place in range(1 + width, total, 11):
+    for place in range(1 + width, total, 15):
         run = Run.create(config, tmp_path / f"stopped-{place}", name="whole")
         seen = 0
 
@@ -132,6 +131,87 @@ async def test_resuming_a_run_that_is_over_changes_nothing(toy: Toy, tmp_path: P
     assert await finish(Run.open(run.store.path)) == "all 4 candidates were proposed"
     assert essence(run.store.path) == before
     assert (run.store.path / "iterations" / "002" / "score.json").read_bytes() == trace
+
+
+ONLINE = """
+class Harness:
+    def __init__(self):
+        self.known = 0
+
+    def learn(self, examples, model):
+        self.known += len(examples)
+
+    def predict(self, text, model):
+        return model.complete(f"[{'good' if self.known % 2 else 'other'}] {text}").text
+"""
+COUNTS = """
+class Harness:
+    def __init__(self):
+        self.asked = 0
+
+    def predict(self, text, model):
+        self.asked += 1
+        return model.complete(f"[{'good' if self.asked % 2 else 'x'}] {text}").text
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("online", "source"), [(True, ONLINE), (False, COUNTS)], ids=["online", "order-dependent"])
+async def test_an_evaluation_in_order_begins_again_and_repeats_no_call(
+    online: bool, source: str, tmp_path: Path
+) -> None:
+    toy = write_toy(tmp_path / "domain", cases=6, baselines={"00_odd.py": source}, proposals={"1_odd.py": source})
+    if online:
+        path = toy.folder / "domain.py"
+        path.write_text(path.read_text().replace('    name = "colours"', '    name = "colours"\n    online = True'))
+    run = Run.create(toy.config(trials=2), tmp_path / "runs", name="whole")
+    states: list[Path] = []
+
+    def remember(kind: str, fields: Mapping[str, Any]) -> None:
+        if kind == "case_ended" and fields["case_id"].endswith("4"):
+            states.append(copy(run.store.path, tmp_path / "states" / str(len(states)) / "whole"))
+
+    run.listener = remember
+    await finish(run)
+    undisturbed = essence(run.store.path)
+    assert len(states) > 3
+    for state in states:
+        await finish(Run.open(state))
+        assert essence(state) == undisturbed
+        assert_scores_match_traces(state)
+
+
+JUDGED = """
+class Exact:
+    async def grade(self, context):
+        answer = await context.judge.complete(f"is {context.output} right for {context.case.input}?")
+        return answer.text == "yes"
+"""
+
+
+async def test_a_judge_is_asked_once_per_answer_also_when_the_run_was_cut_off(toy: Toy, tmp_path: Path) -> None:
+    (toy.folder / "evaluator.py").write_text(JUDGED)
+    judge = tmp_path / "judge.jsonl"
+    judge.write_text('{"contains": "is grey", "text": "no"}\n{"text": "yes"}\n')
+    models = {**toy.config().models, "judge": ModelSpec(provider="scripted", name=str(judge))}
+    run = Run.create(toy.config(models=models), tmp_path / "runs", name="whole")
+    states: list[Path] = []
+
+    def remember(kind: str, fields: Mapping[str, Any]) -> None:
+        if kind in ("case_ended", "accepted") and len(lines(run.store.path / "calls.jsonl")) % 7 == 3:
+            states.append(copy(run.store.path, tmp_path / "states" / str(len(states)) / "whole"))
+
+    run.listener = remember
+    await finish(run)
+    undisturbed = essence(run.store.path)
+    assert {trace["calls"][-1]["door"] for trace in undisturbed["traces"].values() if trace["status"] == "ok"} == {
+        "judge"
+    }
+    assert len(states) > 2
+    for state in states:
+        await finish(Run.open(state))
+        assert essence(state) == undisturbed
+        assert_nothing_twice(state)
 
 
 async def test_a_torn_last_line_of_every_file_is_put_aside_and_the_end_is_the_same(toy: Toy, tmp_path: Path) -> None:

@@ -25,7 +25,8 @@ from run_kit import (
 from metaharness.run import Run
 
 CASES = 5
-KILLS = 11
+KILLS = 10
+"""In each of two searches."""
 MOMENTS = (
     ("folders", 1),
     ("calls", 1),
@@ -37,7 +38,6 @@ MOMENTS = (
     ("calls", 2),
     ("summary", 1),
     ("events", 2),
-    ("traces", 2),
 )
 """What has grown, and by how much, when the process is killed."""
 
@@ -71,7 +71,7 @@ def grown(run: Path, what: str, by: int) -> Callable[[], bool]:
 async def test_a_process_killed_again_and_again_comes_to_what_an_undisturbed_one_does(
     width: int, tmp_path: Path
 ) -> None:
-    proposals = {
+    proposals: dict[str, str | dict[str, str]] = {
         "1_good.py": harness("good"),
         "2_broken.py": SYNTAX_ERROR,
         "3_other": {"harness.py": harness("other"), "notes.txt": "n"},

@@ -65,7 +65,9 @@ async def test_the_order_of_cases_does_not_depend_on_how_the_domain_lists_them(t
     firsts = []
     for name, listed in (("a", "rows"), ("b", "reversed(rows)")):
         toy = write_toy(tmp_path / name / "domain")
-        source = DOMAIN.replace("for line in (", "rows = (").replace(".splitlines():", f".splitlines()\n        for line in {listed}:")
+        source = DOMAIN.replace("for line in (", "rows = (").replace(
+            ".splitlines():", f".splitlines()\n        for line in {listed}:"
+        )
         (toy.folder / "domain.py").write_text(source)
         (toy.folder / "evaluator.py").write_text(EVALUATOR)
         history = await searched(toy.config(iterations=0, limit=3), tmp_path / name / "runs")

@@ -221,4 +221,5 @@ async def test_a_candidate_whose_file_names_cannot_be_recorded_is_rejected_with_
     assert rejection is not None
     assert "'../escape.py'" in rejection.message
     assert "# class Harness:" in history.store.files(2)["harness.py"]
-    assert not list(tmp_path.rglob("escape.py"))
+    assert not (tmp_path / "runs" / "escape.py").exists()
+    assert list(history.store.files(2)) == ["harness.py"]

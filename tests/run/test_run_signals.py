@@ -47,10 +47,7 @@ def asked_and_written(run: Path) -> tuple[list[str], list[str]]:
         return call["request"]["messages"][0]["content"]
 
     written = [
-        prompt(call)
-        for file in run.glob("iterations/*/*trace.jsonl")
-        for line in lines(file)
-        for call in line["calls"]
+        prompt(call) for file in run.glob("iterations/*/*trace.jsonl") for line in lines(file) for call in line["calls"]
     ]
     return sorted(prompt(line["call"]) for line in lines(run / "calls.jsonl")), sorted(written)
 
@@ -82,10 +79,7 @@ async def test_the_first_signal_lets_what_is_in_the_air_end_and_names_the_comman
 
 
 @pytest.mark.slow
-@SIGNALS
-async def test_the_second_signal_stops_at_once_and_loses_nothing_that_was_written(
-    number: signal.Signals, toy: Toy, tmp_path: Path
-) -> None:
+async def test_the_second_signal_stops_at_once_and_loses_nothing_that_was_written(toy: Toy, tmp_path: Path) -> None:
     whole = Run.create(toy.config(), tmp_path / "runs", name="whole")
     await finish(whole)
     never = {"contains": "[good] item 05", "text": "blue", "delay_ms": 100_000}
@@ -94,12 +88,12 @@ async def test_the_second_signal_stops_at_once_and_loses_nothing_that_was_writte
     with started("run", *toy.arguments("--root", run.parent, "--name", "whole")) as process:
         trace = run / "iterations" / "002" / "eval_trace.jsonl"
         assert wait_until(process, lambda: count_lines(trace) == 5)
-        process.send_signal(number)
+        process.send_signal(signal.SIGINT)
         assert process.stderr is not None
         said = iter(process.stderr.readline, "")
         assert any("once more to stop at once" in line for line in said)
         assert process.poll() is None
-        process.send_signal(number)
+        process.send_signal(signal.SIGTERM)
         stderr = process.stderr.read()
         assert process.wait(timeout=60) == 130, stderr
     assert "stopped at once" in stderr
@@ -115,10 +109,7 @@ async def test_the_second_signal_stops_at_once_and_loses_nothing_that_was_writte
 
 
 @pytest.mark.slow
-@SIGNALS
-def test_an_evaluation_that_is_interrupted_prints_what_it_has_and_exits_130(
-    number: signal.Signals, toy: Toy, tmp_path: Path
-) -> None:
+def test_an_evaluation_that_is_interrupted_prints_what_it_has_and_exits_130(toy: Toy, tmp_path: Path) -> None:
     toy.write_script(rules(6, delay_ms=300))
     journal = tmp_path / "asked"
     source = harness("good", body=f"open({str(journal)!r}, 'a').write('x\\n')")
@@ -126,7 +117,7 @@ def test_an_evaluation_that_is_interrupted_prints_what_it_has_and_exits_130(
     arguments = toy.arguments("-c", 1, "--json", "--no-ladder")
     with started("evaluate", tmp_path / "harness.py", *arguments) as process:
         assert wait_until(process, lambda: count_lines(journal) >= 2)
-        process.send_signal(number)
+        process.send_signal(signal.SIGTERM)
         stdout, stderr = process.communicate(timeout=60)
     assert process.returncode == 130, stderr
     assert "error: interrupted" in stderr

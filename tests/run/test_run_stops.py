@@ -159,9 +159,7 @@ def test_an_unknown_proposer_is_refused_by_name() -> None:
 
 
 async def test_a_budget_of_candidates_counts_rejected_ones_and_no_baselines(toy: Toy, tmp_path: Path) -> None:
-    history = await searched(
-        toy.config(budget={"candidates": 2}, candidates_per_round=3, limit=3), tmp_path / "runs"
-    )
+    history = await searched(toy.config(budget={"candidates": 2}, candidates_per_round=3, limit=3), tmp_path / "runs")
     assert [iteration.state for iteration in history] == ["complete", "complete", "rejected"]
     assert reason(history) == "the budget of candidates is spent"
 
@@ -171,7 +169,9 @@ async def test_a_budget_of_case_evaluations_is_never_exceeded(toy: Toy, tmp_path
     history = await searched(toy.config(budget={"case_evaluations": bound}), tmp_path / "runs")
     assert reason(history) == "what is left of the budget of case evaluations does not reach another candidate"
     assert proposed(history) == 1
-    ended = [e for e in lines(history.store.path / "events.jsonl") if e["kind"] == "case_ended" and e["case_id"][0] != "<"]
+    ended = [
+        e for e in lines(history.store.path / "events.jsonl") if e["kind"] == "case_ended" and e["case_id"][0] != "<"
+    ]
     assert len(ended) == 2 * CASES
 
 

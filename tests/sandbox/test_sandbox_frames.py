@@ -58,7 +58,7 @@ def test_any_bytes_are_frames_or_a_breach_and_nothing_else(data: bytes) -> None:
 
 @given(st.text(st.characters(exclude_categories=()), max_size=20))
 def test_what_comes_through_can_be_written_as_utf8(text: str) -> None:
-    body = json.dumps({"kind": "done", text: [text]}).encode("ascii")
+    body = json.dumps({"kind": "done", "output": {text: [text]}}).encode("ascii")
     json.dumps(read(frame(body)), ensure_ascii=False).encode("utf-8")
 
 

@@ -27,9 +27,9 @@ async def first_frame(worker: SandboxProcess) -> dict[str, object]:
 async def test_a_worker_says_that_it_is_ready_before_it_knows_of_a_candidate(tmp_path: Path) -> None:
     worker = await ProcessSandbox().start(None, tmp_path)
     try:
-        limits = {"memory_mb": 512}
-        init = {"kind": "init", "folder": str(tmp_path), "entry": "none.py", "importable": False, "limits": limits}
-        await worker.stream.send(encode({**init, "driver_source": None, "most": [1, 1, 1]}))
+        init = {"kind": "init", "folder": str(tmp_path), "entry": "none.py", "importable": False}
+        limits = {"memory": 1 << 30, "stack": 1 << 20, "most": [1, 1, 1]}
+        await worker.stream.send(encode({**init, **limits, "driver_source": None}))
         assert await first_frame(worker) == {"kind": "ready"}
         assert worker.alive()
     finally:
