@@ -7,6 +7,7 @@ import importlib
 import importlib.util
 import inspect
 import json
+import math
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -204,16 +205,27 @@ def _problems(domain: Domain) -> list[str]:
     elif not all(isinstance(objective, Objective) for objective in domain.objectives):
         problems.append("`objectives` holds something else than metaharness.domain.Objective")
     else:
-        problems += [
-            f"objective {objective.name!r} has neither `range` nor `worst`, so a failed case has no value"
-            for objective in domain.objectives
-            if objective.record().worst is None and objective.name not in MEASURES
-        ]
+        problems += [problem for objective in domain.objectives if (problem := _objective_problem(objective))]
     if not callable(getattr(getattr(domain, "evaluator", None), "grade", None)):
         problems.append("`evaluator` has no method grade(context)")
     if type(domain).cases is Domain.cases:
         problems.append("`cases(split)` is not implemented: it yields Case(id=..., input=..., expected=...)")
     return problems
+
+
+def _objective_problem(objective: Objective) -> str | None:
+    name = f"objective {objective.name!r}"
+    bounds = objective.range
+    if bounds is not None and not (all(map(math.isfinite, bounds)) and bounds[0] < bounds[1]):
+        return f"{name} has the range {bounds}: two finite numbers, the smaller one first, or None"
+    worst = objective.record().worst
+    if worst is None:
+        if objective.name in MEASURES:
+            return None
+        return f"{name} has neither `range` nor `worst`, so a failed case has no value"
+    if not math.isfinite(worst) or (bounds is not None and not bounds[0] <= worst <= bounds[1]):
+        return f"{name} has worst={worst}: it must be finite and lie in the range"
+    return None
 
 
 # --- candidates on disk -----------------------------------------------------------------------------------------

@@ -12,8 +12,9 @@ from typing import Any
 
 from metaharness import __version__
 from metaharness.domain import Case, Domain, Split, cases_hash, domain_hash, evaluator_hash, split_cases
-from metaharness.errors import DomainError, UsageError
+from metaharness.errors import ConfigurationError, DomainError, UsageError
 from metaharness.evaluation.workbench import Material
+from metaharness.gateway.prices import PriceTable
 from metaharness.loading import load_domain
 from metaharness.records import RunConfig, RunRecord, now
 from metaharness.sandbox import Sandbox, open_sandbox
@@ -74,8 +75,10 @@ def check_start(config: RunConfig, ground: Ground) -> None:
     Raises:
         DomainError: There are none.
         UsageError: The budget of case evaluations does not reach them, or there is no such sandbox.
+        ConfigurationError: Dollars are an objective, and the model has no price.
     """
     open_sandbox(config.sandbox)
+    _check_priced(config, ground)
     count = len(ground.domain.baselines())
     if not count:
         raise DomainError(
@@ -87,6 +90,15 @@ def check_start(config: RunConfig, ground: Ground) -> None:
         raise UsageError(
             f"a budget of {bound} case evaluations does not reach the {count} baselines: they need {needed}",
             hint="raise --budget-cases, or evaluate fewer cases with --limit",
+        )
+
+
+def _check_priced(config: RunConfig, ground: Ground) -> None:
+    target = config.models["target"]
+    if any(o.name == "usd" for o in ground.domain.objectives) and PriceTable(config.prices).price(target) is None:
+        raise ConfigurationError(
+            f"usd is an objective of {ground.domain.name}, and the price of {target.id} is unknown",
+            hint=f"tell it: --price {target.id}=INPUT,OUTPUT in dollars per million tokens",
         )
 
 

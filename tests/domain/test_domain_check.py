@@ -46,8 +46,16 @@ async def test_a_case_in_two_splits_is_a_problem_whatever_its_case_and_punctuati
     report = await checked(toy)
     assert not report.valid
     (problem,) = report.problems
-    assert problem.startswith(f"1 cases of {b} are also in {a}")
+    assert f"cases of {b} are also in {a}" in problem
     assert ("more-0" in problem) == (b != "test")  # of the sealed split no case is named
+
+
+async def test_one_shared_case_among_a_hundred_is_a_warning(toy: Toy) -> None:
+    add(toy, "train", "is this perhaps red")
+    add(toy, "search", "is this perhaps red", *(f"colour number {number}" for number in range(100)))
+    report = await checked(toy)
+    assert report.valid
+    assert any("1 of 113 cases of search are also in train" in warning for warning in report.warnings)
 
 
 @pytest.mark.parametrize(("a", "b"), [("train", "search"), ("search", "test")])

@@ -128,6 +128,22 @@ def test_shipped_examples_are_found_by_name_and_a_path_wins() -> None:
             id="unbounded",
         ),
         pytest.param(
+            source(objectives="(Objective('a', range=(0, float('inf'))),)") + RETURN,
+            {},
+            DomainError,
+            "two finite numbers",
+            "valid domain sets",
+            id="infinite range",
+        ),
+        pytest.param(
+            source(objectives="(Objective('a', range=(0, 1), worst=2),)") + RETURN,
+            {},
+            DomainError,
+            "it must be finite and lie in the range",
+            "valid domain sets",
+            id="worst outside the range",
+        ),
+        pytest.param(
             GOOD.replace("evaluator = Exact()", "pass") + RETURN,
             {},
             DomainError,

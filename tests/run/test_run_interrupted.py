@@ -68,7 +68,7 @@ async def test_every_state_on_the_way_leads_to_the_same_end(width: int, first: i
     run.listener = remember
     await finish(run)
     undisturbed = essence(run.store.path)
-    assert len(states) > 8
+    assert len(states) > 6
     for state in states:
         await finish(Run.open(state))
         assert essence(state) == undisturbed, state
