@@ -7,11 +7,13 @@ from collections import deque
 from pathlib import Path
 
 import anyio
-import anyio.lowlevel
 from anyio.abc import TaskGroup
 
 from metaharness.errors import SandboxError
 from metaharness.sandbox.protocol import Sandbox, SandboxProcess
+
+REFILL_SECONDS = 0.02
+"""How long a new worker is held back after one was taken: that one loads its candidate first."""
 
 
 def warm_size(concurrency: int) -> int:
@@ -33,23 +35,28 @@ class WarmPool:
         self._size = size
         self._waiting: deque[SandboxProcess] = deque()
         self._starting = 0
+        self._expected = 0
+        self._changed = anyio.Event()
         self._group: TaskGroup | None = None
 
     def open(self, group: TaskGroup) -> None:
         """Begin to keep workers, started by tasks of this group."""
         self._group = group
-        self._refill()
+        self._refill(0)
 
     async def start(self, python: str | None, candidate: Path) -> SandboxProcess:
-        """A waiting worker, or a new one; see `Sandbox.start`."""
+        """A worker that waits or is being started, else a new one; see `Sandbox.start`."""
         if python == self._python:
-            while self._waiting:
+            while self._waiting or self._starting > self._expected:
+                if not self._waiting:
+                    await self._change()
+                    continue
                 process = self._waiting.popleft()
-                self._refill()
+                self._refill(REFILL_SECONDS)
                 if process.alive():
                     return process
                 await process.end()
-        self._refill()
+        self._refill(REFILL_SECONDS)
         return await self._sandbox.start(python, candidate)
 
     async def aclose(self) -> None:
@@ -58,19 +65,29 @@ class WarmPool:
         while self._waiting:
             await self._waiting.popleft().end()
 
-    def _refill(self) -> None:
+    async def _change(self) -> None:
+        """Wait until a worker that is being started waits, or could not be started."""
+        self._expected += 1
+        try:
+            await self._changed.wait()
+        finally:
+            self._expected -= 1
+
+    def _refill(self, delay: float) -> None:
         if self._group is None:
             return
         for _ in range(self._size - len(self._waiting) - self._starting):
             self._starting += 1
-            self._group.start_soon(self._add)
+            self._group.start_soon(self._add, delay)
 
-    async def _add(self) -> None:
+    async def _add(self, delay: float) -> None:
         try:
-            await anyio.lowlevel.checkpoint()  # whoever asked for a worker goes first
+            await anyio.sleep(delay)
             with anyio.CancelScope(shield=True):
                 self._waiting.append(await self._sandbox.start(self._python, Path()))
         except SandboxError:
             self._size = 0  # whoever asks for a worker is told why there is none
         finally:
             self._starting -= 1
+            changed, self._changed = self._changed, anyio.Event()
+            changed.set()

@@ -171,6 +171,14 @@ async def test_a_baseline_that_fails_the_ladder_is_a_problem_and_the_others_are_
     assert any(problem in line for line in report.problems), report.problems
 
 
+async def test_a_baseline_that_is_not_text_is_a_problem(toy: Toy) -> None:
+    (toy.folder / "baselines" / "02_odd.py").write_bytes(b"# caf\xe9\n")
+    report = await checked(toy)
+    (problem,) = report.problems
+    assert problem.startswith(f"cannot read {toy.folder / 'baselines' / '02_odd.py'}")
+    assert report.baselines == ["00_plain.py", "01_long.py"]
+
+
 async def test_a_baseline_that_depends_on_the_order_is_a_warning(tmp_path: Path) -> None:
     source = harness("good", before="seen = []", body="seen.append(text)\nif len(seen) % 2: text = 'odd ' + text")
     report = await checked(write_toy(tmp_path / "domain", baselines={"00_odd.py": source}))
