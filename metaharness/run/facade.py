@@ -176,10 +176,13 @@ class Run:
     ) -> None:
         try:
             await self._background.aclose()  # no worker is being started any more
-            await self._pool.aclose()
-            await self._gateway.aclose()
         finally:
-            self.store.close()
+            try:
+                with anyio.CancelScope(shield=True):  # also when the run is cancelled no worker is left
+                    await self._pool.aclose()
+                    await self._gateway.aclose()
+            finally:
+                self.store.close()
 
     @property
     def record(self) -> RunRecord:
