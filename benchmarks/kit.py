@@ -37,6 +37,8 @@ class Harness:
 class Parity:
     """Exact match."""
 
+    in_place = True
+
     def grade(self, context: GradeContext) -> bool:
         """Whether the answer is the expected one."""
         return bool(context.output == context.case.expected)

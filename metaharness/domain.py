@@ -124,10 +124,15 @@ GradeResult = bool | float | Grade
 
 
 class Evaluator(Protocol):
-    """Grades outputs. Trusted; an exception makes the case `evaluator_error`, which is missing data."""
+    """Grades outputs. Trusted; an exception makes the case `evaluator_error`, which is missing data.
+
+    An evaluator may set `in_place = True` to say that `grade` is a plain comparison, quick whatever the output: it is
+    then called without handing it to a thread. Leave it out where an output could make grading slow (a regular
+    expression, a parser, a program to run): everything else would wait.
+    """
 
     def grade(self, context: GradeContext) -> GradeResult | Awaitable[GradeResult]:
-        """Grade one output. A plain function runs on a thread unless it is quick; an async one on the event loop."""
+        """Grade one output. A plain function runs on a thread, an async one on the event loop."""
         ...
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import math
-import time
 from collections import Counter
 from collections.abc import Sequence
 from functools import partial
@@ -18,9 +17,6 @@ from metaharness.evaluation.scope import Ended
 from metaharness.evaluation.session import Doors
 from metaharness.messages import Completion, Message, ModelRequest
 from metaharness.records import Attribution, Call, CaseTrace, EvaluationPlan, GradeRecord, ObjectiveRecord, Status
-
-QUICK_SECONDS = 0.001
-"""A plain grader that took less the last time is called in place: handing it to a thread would cost as much."""
 
 
 class GatewayJudge:
@@ -60,7 +56,7 @@ class Grader:
         self._hash = evaluator_hash(domain)
         self._objectives = [objective.record() for objective in domain.objectives]
         self._async = inspect.iscoroutinefunction(domain.evaluator.grade)
-        self._quick = False
+        self._in_place = bool(getattr(domain.evaluator, "in_place", False))
         self._plan = plan
         self._doors = doors
 
@@ -106,23 +102,15 @@ class Grader:
         context = GradeContext(case=case, output=ended.output, calls=ended.calls, trial=trial, files=None, judge=judge)
         if self._async:
             result: Any = self._evaluator.grade(context)
-        elif self._quick:
-            result = self._timed(context)
+        elif self._in_place:
+            result = self._evaluator.grade(context)
         else:
-            result = await anyio.to_thread.run_sync(partial(self._timed, context))
+            result = await anyio.to_thread.run_sync(partial(self._evaluator.grade, context))
         if inspect.isawaitable(result):
             result = await result
         record = grade_record(result, self._hash)
         check_grade(record, self._objectives)
         return record
-
-    def _timed(self, context: GradeContext) -> Any:
-        """Grade, and decide by how long it took where the next one is graded."""
-        started = time.perf_counter()
-        try:
-            return self._evaluator.grade(context)
-        finally:
-            self._quick = time.perf_counter() - started < QUICK_SECONDS
 
 
 def grade_record(result: GradeResult, evaluator: str) -> GradeRecord:
