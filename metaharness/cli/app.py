@@ -19,7 +19,7 @@ P = ParamSpec("P")
 
 INTERRUPTED = 130
 EPILOG = """Exit codes: 0 success; 1 a failure of ours or of the environment; 2 wrong usage;
-3 the candidate or the domain is invalid; 4 a gate did not pass; 130 interrupted (resume goes on)."""
+3 the candidate or the domain is invalid; 130 interrupted (resume goes on)."""
 
 app = typer.Typer(
     name="metaharness",

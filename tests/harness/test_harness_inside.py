@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import os
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -80,9 +81,11 @@ async def evaluate(folder: Path, source: str, *, python: str | None = None, whol
 
 
 def interpreter(version: str) -> str | None:
-    """A Python of that version on this machine."""
-    installed = sorted(Path.home().glob(f".pyenv/versions/{version}.*/bin/python{version}"))
-    return str(installed[-1]) if installed else shutil.which(f"python{version}")
+    """A Python of that version on this machine that starts with an empty environment, as a worker does."""
+    root = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
+    found = [str(path) for path in sorted(root.glob(f"versions/{version}.*/bin/python{version}"), reverse=True)]
+    found += [path for path in [shutil.which(f"python{version}")] if path is not None]
+    return next((path for path in found if subprocess.run([path, "-c", ""], env={}, check=False).returncode == 0), None)
 
 
 async def test_the_environment_holds_nothing_of_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
