@@ -6,6 +6,7 @@
     ├── CandidateError                          3   the harness given by the caller is invalid
     ├── ConfigurationError                      1   a key is missing or refused; the run has to stop
     ├── ModelFailure                            1   one model call ended without an answer (kind says how)
+    ├── IncompleteError                         1   a result cannot be given yet: cases have no value
     ├── SandboxError                            1   a worker could not be started
     └── StoreError                              1   a run directory cannot be read or written
         ├── CorruptRecordError                  1   a stored line or file is damaged
@@ -69,6 +70,10 @@ class ModelFailure(MetaharnessError):  # noqa: N818 - a value that travels, name
         super().__init__(message, hint=hint)
         self.kind = kind
         self.status_code = status_code
+
+
+class IncompleteError(MetaharnessError):
+    """A result cannot be given yet: cases have no value, for reasons outside the harness."""
 
 
 class SandboxError(MetaharnessError):

@@ -30,6 +30,8 @@ class ClosedRound:
     """How many candidates were handed in; 0 is a failed round."""
     incumbent_before: int | None
     incumbent_after: int | None
+    by_hand: bool = False
+    """Whether its candidate was handed in by a person or another program, outside the search."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,13 @@ class History:
         for event in store.events("round_closed"):
             fields = event.model_dump()
             self.closed_rounds.append(
-                ClosedRound(fields["round"], fields["proposals"], fields["incumbent_before"], fields["incumbent_after"])
+                ClosedRound(
+                    fields["round"],
+                    fields["proposals"],
+                    fields["incumbent_before"],
+                    fields["incumbent_after"],
+                    fields.get("by_hand", False),
+                )
             )
             for raw in fields["verdicts"]:
                 verdict = VerdictRecord.model_validate(raw)
@@ -69,6 +77,8 @@ class History:
             score = store.score(number)
             rejection = store.rejection(number) if score is None else None
             self._iterations.append(Iteration(proposal, rejection, score, verdicts.get(number)))
+        self.by_hand = sum(closed.by_hand for closed in self.closed_rounds)
+        """How many closed rounds were not the proposer's."""
         self._incumbent: int | None = None
         self._find_incumbent()
 
@@ -173,6 +183,7 @@ class History:
     def close_round(self, closed: ClosedRound) -> None:
         """A round has ended."""
         self.closed_rounds.append(closed)
+        self.by_hand += closed.by_hand
         self._incumbent = closed.incumbent_after
 
     def _find_incumbent(self) -> None:

@@ -41,9 +41,9 @@ def load_domain(reference: str, options: Mapping[str, str] | None = None) -> Dom
         return _from_file(file, options or {})
     if ":" in reference:
         return _from_module(reference, options or {})
-    for folder in _shipped_folders():
-        if (folder / reference / "domain.py").is_file():
-            return _from_file(folder / reference / "domain.py", options or {})
+    folder = shipped_folder(reference)
+    if folder is not None:
+        return _from_file(folder / "domain.py", options or {})
     shipped = ", ".join(shipped_domains()) or "none"
     raise UsageError(
         f"no domain {reference!r}: it is neither a path nor a shipped example",
@@ -54,6 +54,12 @@ def load_domain(reference: str, options: Mapping[str, str] | None = None) -> Dom
 def shipped_domains() -> list[str]:
     """The names of the examples that come with the package."""
     return sorted({entry.parent.name for folder in _shipped_folders() for entry in folder.glob("*/domain.py")})
+
+
+def shipped_folder(name: str) -> Path | None:
+    """The folder of an example that comes with the package; None when there is none of that name."""
+    folders = (folder / name for folder in _shipped_folders())
+    return next((folder for folder in folders if (folder / "domain.py").is_file()), None)
 
 
 def _shipped_folders() -> list[Path]:

@@ -285,6 +285,8 @@ class ProposalRecord(Record):
     axis: str = ""
     components: list[str] = []
     predicted_effect: str = ""
+    by_hand: bool = False
+    """Handed in outside the search: it fills no slot of the proposer's rounds."""
     submitted: str = ""
 
 

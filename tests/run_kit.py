@@ -252,6 +252,7 @@ TIMES = frozenset(
         "time",
         "created",
         "submitted",
+        "opened",
         "started",
         "finished",
         "duration_ms",

@@ -85,7 +85,20 @@ def main(argv: list[str] | None = None) -> int:
     Args:
         argv: The arguments without the program's name; None takes those of the process.
     """
-    from metaharness.cli import check, evaluate, inspect, runs, search  # noqa: F401 - they register
+    from metaharness.cli import (  # noqa: F401 - they register
+        check,
+        demo,
+        doctor,
+        evaluate,
+        export,
+        finish,
+        init,
+        inspect,
+        runs,
+        search,
+        show,
+        submit,
+    )
 
     try:
         code = app(args=argv, prog_name="metaharness", standalone_mode=False)

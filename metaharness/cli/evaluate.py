@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ import typer
 
 from metaharness.cli import options
 from metaharness.cli.app import INTERRUPTED, command, complain
+from metaharness.cli.progress import Line
 
 if TYPE_CHECKING:
     from metaharness.records import CaseTrace, Rejection, RunConfig
@@ -98,6 +98,7 @@ async def _evaluate(harness: Path, config: RunConfig, split: str, ladder: bool) 
     if split not in ("search", "train"):
         raise UsageError(f"--split {split!r} cannot be evaluated", hint="valid: search, train; test is sealed")
     stopping = False
+    line = Line()
     result: Evaluation | None = None
     with ungrouped():
         async with anyio.create_task_group() as group:
@@ -111,9 +112,12 @@ async def _evaluate(harness: Path, config: RunConfig, split: str, ladder: bool) 
                         stopping = True
 
             group.start_soon(listen)
-            result = await evaluate_harness(
-                harness, config, split=Split(split), ladder=ladder, listen=_Counter(), stop=lambda: stopping
-            )
+            try:
+                result = await evaluate_harness(
+                    harness, config, split=Split(split), ladder=ladder, listen=_Counter(line), stop=lambda: stopping
+                )
+            finally:
+                line.clear()
             group.cancel_scope.cancel()
     return stopping, result
 
@@ -121,15 +125,15 @@ async def _evaluate(harness: Path, config: RunConfig, split: str, ladder: bool) 
 class _Counter:
     """Cases done and rate, on a terminal."""
 
-    def __init__(self) -> None:
+    def __init__(self, line: Line) -> None:
+        self._line = line
         self._started = time.monotonic()
         self._done = 0
 
     def __call__(self, trace: CaseTrace) -> None:
         self._done += 1
-        if sys.stderr.isatty():
-            rate = self._done / max(time.monotonic() - self._started, 1e-9)
-            print(f"\r{self._done} cases, {rate:.1f}/s ", end="", file=sys.stderr, flush=True)
+        rate = self._done / max(time.monotonic() - self._started, 1e-9)
+        self._line.show(lambda: [f"{self._done} cases, {rate:.1f}/s"], at_once=True)
 
 
 def _record(harness: Path, config: RunConfig, split: str, result: Evaluation) -> dict[str, Any]:
@@ -191,8 +195,6 @@ def _exit(harness: Path, rejection: Rejection | None, *, stopped: bool) -> None:
 def _print(split: str, result: Evaluation) -> None:
     from metaharness.scoring.scoreboard import align, format_estimate
 
-    if sys.stderr.isatty():
-        print("\r" + " " * 40 + "\r", end="", file=sys.stderr, flush=True)
     score = result.score
     if score is None:
         typer.echo(f"{len(result.traces)} cases were evaluated before the stop; there is no score")

@@ -39,15 +39,27 @@ def outcome(run: Run, reason: str, *, as_json: bool) -> None:
         f"{spent.input_tokens + spent.output_tokens:,} tokens, {usd}, {spent.seconds:.1f} s",
         f"run directory: {run.store.path}",
     ]
-    for line in [*lines, _next_step(run)]:
+    for line in [*lines, *_next_steps(run)]:
         print(line, file=sys.stderr)
 
 
-def _next_step(run: Run) -> str:
-    arguments = shlex.join(["--root", str(run.store.path.parent), run.record.run_id])
+def resume_command(run: Run) -> str:
+    """What to type to go on."""
+    return f"metaharness resume {_arguments(run)}"
+
+
+def _arguments(run: Run) -> str:
+    return shlex.join(["--root", str(run.store.path.parent), run.record.run_id])
+
+
+def _next_steps(run: Run) -> list[str]:
+    arguments = _arguments(run)
     bound = run.spent_bound
     if bound is not None and (run.unfinished or not run.all_proposed):
-        return f"to go on with a higher budget: metaharness resume {arguments} {FLAGS[bound]} N"
+        return [f"to go on with a higher budget: {resume_command(run)} {FLAGS[bound]} N"]
     if run.why_over() is None or run.unfinished:
-        return f"to go on: metaharness resume {arguments}"
-    return f"to look closer: metaharness scoreboard {arguments}"
+        return [f"to go on: {resume_command(run)}"]
+    return [
+        f"to look closer: metaharness scoreboard {arguments}",
+        f"to test the best one on the sealed split, once: metaharness finish {arguments}",
+    ]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -13,16 +14,49 @@ if TYPE_CHECKING:
 REFRESH_SECONDS = 0.1
 
 
+class Line:
+    """A line on stderr that changes in place; nothing where stderr is not a terminal."""
+
+    def __init__(self, *, quiet: bool = False) -> None:
+        self._live = sys.stderr.isatty() and not quiet
+        self._shown = 0.0
+        self._width = 0
+
+    def show(self, parts: Callable[[], Sequence[str]], *, at_once: bool = False) -> None:
+        """Show these parts instead, unless the line has just changed. Where they are too long, the second one gives."""
+        now = time.monotonic()
+        if not self._live or (now - self._shown < REFRESH_SECONDS and not at_once):
+            return
+        self._shown = now
+        said = fitted(parts(), shutil.get_terminal_size().columns - 1)
+        print("\r" + said.ljust(self._width), end="", file=sys.stderr, flush=True)
+        self._width = len(said)
+
+    def clear(self) -> None:
+        """Take it away."""
+        if self._live and self._width:
+            print("\r" + " " * self._width + "\r", end="", file=sys.stderr, flush=True)
+            self._width = 0
+
+
+def fitted(parts: Sequence[str], width: int) -> str:
+    """The parts in one line of at most this width: the name in the second place is cut first, then the word `round`."""
+    over = len(" | ".join(parts)) - width
+    if over > 0 and len(parts) > 1:
+        parts = [parts[0], parts[1][: max(3, len(parts[1]) - over)], *parts[2:]]
+    if len(" | ".join(parts)) > width:
+        parts = [parts[0].replace("round ", "r"), *parts[1:]]
+    return " | ".join(parts)[:width]
+
+
 class Progress:
     """Listens to a run and shows what happens: candidate, cases done, rate, cost, time left, best so far."""
 
     def __init__(self, run: Run, *, quiet: bool) -> None:
         self._run = run
         self._quiet = quiet
-        self._live = sys.stderr.isatty() and not quiet
+        self._live = Line(quiet=quiet)
         self._started = time.monotonic()
-        self._shown = 0.0
-        self._width = 0
         self._cases = 0
         self._name = ""
 
@@ -32,7 +66,7 @@ class Progress:
             return
         if kind == "case_ended":
             self._cases += 1
-            self._refresh()
+            self._live.show(self._line)
             return
         if kind in ("submitted", "evaluating"):
             self._name = f"{fields['iteration']:03d} {fields['name']}"
@@ -43,20 +77,10 @@ class Progress:
 
     def clear(self) -> None:
         """Take the changing line away."""
-        if self._live and self._width:
-            print("\r" + " " * self._width + "\r", end="", file=sys.stderr, flush=True)
-            self._width = 0
+        self._live.clear()
 
-    def _refresh(self) -> None:
-        now = time.monotonic()
-        if not self._live or now - self._shown < REFRESH_SECONDS:
-            return
-        self._shown = now
-        text = self._line(now - self._started)
-        print("\r" + text.ljust(self._width), end="", file=sys.stderr, flush=True)
-        self._width = len(text)
-
-    def _line(self, elapsed: float) -> str:
+    def _line(self) -> list[str]:
+        elapsed = time.monotonic() - self._started
         config, spent = self._run.config, self._run.spent
         rate = self._cases / elapsed if elapsed > 0 else 0.0
         per_candidate = self._run.pairs_per_candidate
@@ -67,17 +91,16 @@ class Progress:
         parts = [
             f"round {len(self._run.history.closed_rounds)}",
             self._name,
-            f"{self._cases} cases",
-            f"{rate:.1f}/s",
-            f"about {_duration(left / rate)} left" if rate else "",
-            f"{spent.calls:,} calls",
-            f"${spent.usd:.4f}" + (" + unpriced" if spent.unpriced_calls else ""),
+            f"{self._cases} cases, {rate:.1f}/s",
+            f"{duration(left / rate)} left" if rate else "",
+            f"{spent.calls:,} calls, ${spent.usd:.4f}" + (" + unpriced" if spent.unpriced_calls else ""),
             f"best {best.score.objectives[primary].mean:.3f} ({best.number:03d})" if best and best.score else "",
         ]
-        return " | ".join(part for part in parts if part)
+        return [part for part in parts if part]
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Minutes and seconds."""
     minutes, rest = divmod(int(seconds + 0.5), 60)
     return f"{minutes}:{rest:02d}"
 

@@ -119,6 +119,14 @@ def summary(
             f"            {best['hypothesis']}" if best["hypothesis"] else "            (no hypothesis recorded)"
         )
     typer.echo(f"frontier    {', '.join(f'{number:03d}' for number in page['frontier']) or 'none'}")
+    test = page["test"]
+    if test is not None:
+        delta = (
+            ""
+            if test["delta"] is None
+            else f": {test['objective']} {test['delta']:+.3f} against {test['baseline']:03d}"
+        )
+        typer.echo(f"sealed test {test['winner']:03d}{delta}, {test['verdict']}, look {test['look']}")
     _print_spent(page["spent"])
 
 

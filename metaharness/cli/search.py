@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import signal
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,9 +12,6 @@ from metaharness.cli import options
 from metaharness.cli.app import INTERRUPTED, command
 
 if TYPE_CHECKING:
-    from anyio import CancelScope
-
-    from metaharness.cli.progress import Progress
     from metaharness.records import Budget, RunConfig
     from metaharness.run import Run
 
@@ -87,7 +82,7 @@ def run(
         limit=limit,
         seed=seed,
         sandbox=sandbox,
-        budget=_budget(budget_candidates, budget_cases, budget_calls, budget_tokens, budget_usd),
+        budget=budget(budget_candidates, budget_cases, budget_calls, budget_tokens, budget_usd),
         prices=options.prices(price),
     )
     _record(lambda: _create(config, root, name), quiet=quiet, as_json=as_json)
@@ -115,7 +110,7 @@ def resume(
     from metaharness.store import find_run
 
     path = find_run(root, run_name)
-    raised = _budget(budget_candidates, budget_cases, budget_calls, budget_tokens, budget_usd)
+    raised = budget(budget_candidates, budget_cases, budget_calls, budget_tokens, budget_usd)
     _record(lambda: Run.open(path, raised=raised), quiet=quiet, as_json=as_json)
 
 
@@ -138,9 +133,10 @@ def _iterations(wanted: int | None, proposer: str, domain: str, chosen: dict[str
     return available if wanted is None else min(wanted, available)
 
 
-def _budget(
+def budget(
     candidates: int | None, cases: int | None, calls: int | None, tokens: int | None, usd: float | None
 ) -> Budget:
+    """The bounds, from the flags."""
     from metaharness.records import Budget
 
     return Budget(candidates=candidates, case_evaluations=cases, calls=calls, tokens=tokens, usd=usd)
@@ -152,20 +148,22 @@ def _record(open_run: Callable[[], Run], *, quiet: bool, as_json: bool) -> None:
 
     from metaharness.cli.output import outcome
 
-    run, reason, interrupted = anyio.run(_search, open_run, quiet)
+    run, reason, interrupted = anyio.run(search_until_signal, open_run, quiet)
     outcome(run, reason, as_json=as_json)
     if interrupted:
         raise typer.Exit(INTERRUPTED)
 
 
-async def _search(open_run: Callable[[], Run], quiet: bool) -> tuple[Run, str, bool]:
+async def search_until_signal(open_run: Callable[[], Run], quiet: bool) -> tuple[Run, str, bool]:
     """The search beside a task that listens for signals.
 
-    The first Ctrl+C or SIGTERM lets what is in the air end and be written; the second one drops it.
+    The first Ctrl+C or SIGTERM lets what is in the air end and be written; the second one drops it. Returns the run,
+    why it has ended, and whether a signal came before the search was over.
     """
     import anyio
 
     from metaharness.cli.progress import Progress
+    from metaharness.cli.signals import stop_on_signal
     from metaharness.proposers import open_proposer
     from metaharness.run.ungroup import ungrouped
     from metaharness.search import search
@@ -176,23 +174,9 @@ async def _search(open_run: Callable[[], Run], quiet: bool) -> tuple[Run, str, b
         try:
             with ungrouped():
                 async with anyio.create_task_group() as group:
-                    group.start_soon(_stop_on_signal, run, group.cancel_scope, progress)
+                    group.start_soon(stop_on_signal, run, group.cancel_scope, progress.clear)
                     reason = await search(run, open_proposer(run.config.proposer))
                     group.cancel_scope.cancel()
         finally:
             progress.clear()
         return run, reason, run.stopping and (run.unfinished or run.why_over() is None)
-
-
-async def _stop_on_signal(run: Run, cancel: CancelScope, progress: Progress) -> None:
-    import anyio
-
-    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-        async for _ in signals:
-            progress.clear()
-            if run.stopping:
-                cancel.cancel()
-                return
-            run.stop()
-            message = "stopping: what is in the air is finished and written; once more to stop at once"
-            print(message, file=sys.stderr, flush=True)

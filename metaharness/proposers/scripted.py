@@ -1,4 +1,4 @@
-"""Replays candidates from a folder, addressed by round and slot, so that a resumed search gets the same ones."""
+"""Replays candidates from a folder, addressed by the proposer's round and slot: a resumed search gets the same ones."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class ScriptedProposer:
     async def propose(self, round_: Round) -> AsyncIterator[Proposal]:
         """The proposals whose place is an open slot of this round; none once the script has ended."""
         proposals = self._given if self._given is not None else read_proposals(round_.domain)
-        first = (round_.number - 1) * round_.width
+        first = round_.turn * round_.width
         for slot in round_.open_slots:
             if first + slot < len(proposals):
                 yield proposals[first + slot]

@@ -1,13 +1,17 @@
-"""The bookkeeping of one evaluation: which pairs are left, and the score once all have ended."""
+"""Evaluations of one split: which pairs are left, every trace on disk before it counts, the score once all ended."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from metaharness.records import LEARN, CaseTrace, ObjectiveRecord, Score, Spent, now
+from metaharness.evaluation.runner import CaseRunner
+from metaharness.evaluation.session import Doors
+from metaharness.records import LEARN, CaseTrace, EvaluationPlan, ObjectiveRecord, RunConfig, Score, Spent, now
+from metaharness.run.ground import Ground
 from metaharness.scoring.measures import PairRow, aggregate, context_chars, measure
+from metaharness.store import Evaluations, RunStore
 
 Pair = tuple[str, int]
 
@@ -91,3 +95,80 @@ def make_score(
         started=tally.started,
         finished=now(),
     )
+
+
+@dataclass
+class Evaluating:
+    """Evaluates candidates of a run on the pairs of one split, and writes down what comes."""
+
+    store: RunStore
+    evaluations: Evaluations
+    """Where traces and scores go."""
+    config: RunConfig
+    ground: Ground
+    runner: CaseRunner
+    doors: Doors
+    spent: Callable[[], Spent]
+    kept: Callable[[int, CaseTrace], None]
+    """Told every trace after it was written, with the number of its candidate."""
+    _tallies: dict[int, Tally] = field(default_factory=dict)
+
+    def tally(self, number: int, *, order_dependent: bool = False) -> Tally:
+        """What is known of an evaluation, from the disk where it was interrupted."""
+        tally = self._tallies.get(number)
+        if tally is None:
+            pairs = self.ground.pairs(self.config.trials)
+            tally = Tally(self.store.record.objectives, pairs, now(), order_dependent)
+            tally.rows = self.evaluations.measure_traces(number, tally.measured)
+            for trace in self.evaluations.learn_traces(number):
+                tally.take(trace)
+            self._tallies[number] = tally
+        return tally
+
+    def forget(self, number: int) -> None:
+        """Nothing more will be evaluated of a candidate."""
+        self._tallies.pop(number, None)
+
+    def keep(self, number: int, trace: CaseTrace) -> None:
+        """A case has ended: on disk first, then in the numbers."""
+        self.evaluations.append_trace(number, trace)
+        self.tally(number).take(trace)
+        self.kept(number, trace)
+
+    async def fill(self, number: int, pairs: Sequence[Pair], *, serial: bool) -> int:
+        """Evaluate these pairs. Returns how many ended; a stop may come between."""
+        ended = 0
+        if pairs:
+            async with self.runner.run(self.plan(number, pairs, serial=serial), self.doors) as traces:
+                async for trace in traces:
+                    self.keep(number, trace)
+                    ended += 1
+        return ended
+
+    def score(self, number: int) -> Score:
+        """Write the score of an evaluation whose planned pairs have all been evaluated."""
+        score = make_score(
+            self.tally(number),
+            iteration=number,
+            split=self.ground.split.value,
+            sandbox=self.runner.sandbox_name,
+            model=self.config.models["target"].id,
+            trials=self.config.trials,
+            spent=self.spent(),
+        )
+        return self.evaluations.write_score(number, score)
+
+    def plan(self, number: int, pairs: Sequence[Pair], *, serial: bool = False) -> EvaluationPlan:
+        """What the runner is asked to evaluate."""
+        return EvaluationPlan(
+            candidate_path=str(self.store.candidate_path(number)),
+            candidate_hash=self.store.proposal(number).candidate_hash,
+            pairs=tuple(pairs),
+            split=self.ground.split.value,
+            models=self.config.models,
+            limits=self.ground.domain.limits,
+            seed=self.config.seed,
+            iteration=number,
+            concurrency=self.config.concurrency,
+            serial=serial,
+        )

@@ -4,32 +4,32 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AsyncExitStack, contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
-
-import anyio
+from typing import Any, Self, TypeVar
 
 from metaharness.errors import DomainError, UsageError
-from metaharness.evaluation.runner import CaseRunner, SandboxRunner
-from metaharness.evaluation.session import Doors
-from metaharness.gateway import Gateway
+from metaharness.evaluation.runner import CaseRunner
 from metaharness.gateway.budget import Bound, Ledger
 from metaharness.gateway.prices import PriceTable
 from metaharness.gateway.providers import Provider, open_providers
 from metaharness.history import History
-from metaharness.records import Budget, Proposal, Role, RunConfig, RunRecord, Spent
-from metaharness.run.ground import Ground, check_start, check_unchanged, prepare, record_factory
+from metaharness.holdout import require_sealed
+from metaharness.records import Budget, CaseTrace, Proposal, Role, RunConfig, RunRecord, Spent
+from metaharness.run.evaluating import Evaluating
+from metaharness.run.ground import Ground, check_start, prepare, record_factory
+from metaharness.run.machinery import Machinery
 from metaharness.run.recorder import Recorder, check_proposal
-from metaharness.run.rounds import Round, Rounds
+from metaharness.run.recording import closed_on_error, open_recording, recorded_seconds
+from metaharness.run.rounds import Round, Rounds, check_answered
 from metaharness.run.summaries import cost_page, summary_page, summary_row, write_derived
 from metaharness.run.ungroup import ungrouped
-from metaharness.sandbox import WarmPool, open_sandbox, warm_size
 from metaharness.scoring.scoreboard import Iteration
-from metaharness.store import RunStore, load_record
+from metaharness.store import RunStore
+
+R = TypeVar("R", Round, Round | None)
 
 SUMMARY_SECONDS = 1.0
 """How old `summary.json` and `cost.json` may be while a search goes on; they are written anew at its end."""
@@ -57,33 +57,21 @@ class Run:
         self.ledger = ledger
         self.listener: Listener = lambda _kind, _fields: None
         """Told every event as it is recorded; for a display of progress."""
-        self._stopping = False
         self._summarised = -math.inf
         self._round: Round | None = None
         self._taken: set[int] = set()
-        self._gateway = Gateway(
-            config.models,
-            journal=store.journal,
-            ledger=ledger,
-            prices=PriceTable(config.prices),
-            concurrency=config.concurrency,
-            redact=ground.redact,
-            providers=providers,
-        )
-        sandbox = open_sandbox(config.sandbox)
-        self._background = AsyncExitStack()
-        self._pool = WarmPool(sandbox, ground.domain.python, warm_size(config.concurrency) if runner is None else 0)
-        material = ground.material(self._pool, lambda: self._stopping)
-        self._recorder = Recorder(
+        self._machinery = Machinery(config, ground, store.journal, ledger, runner=runner, providers=providers)
+        evaluating = Evaluating(
             store,
-            self.history,
+            store,
             config,
             ground,
-            runner or SandboxRunner(material),
-            Doors(self._gateway),
+            self._machinery.runner,
+            self._machinery.doors,
             lambda: self.ledger.spent,
-            self._tell,
+            self._case_ended,
         )
+        self._recorder = Recorder(store, self.history, evaluating, self._tell)
         self._rounds = Rounds(self.history, config, ledger, ground.domain, self._recorder.pairs_per_candidate)
 
     # -- opening and closing -------------------------------------------------------------------------------------
@@ -116,7 +104,7 @@ class Run:
         ledger.check_prices(config.models.values())
         providers = providers or open_providers(config.models)
         store = RunStore.create(root, record_factory(config, ground), name=name, redact=ground.redact)
-        with _closed_on_error(store):
+        with closed_on_error(store):
             run = cls(store, ground, ledger, runner=runner, providers=providers)
             run._tell("created", run=store.record.run_id)
         return run
@@ -141,48 +129,32 @@ class Run:
         Raises:
             MetaharnessError: It is recorded by another process, is damaged, or its domain has changed.
         """
-        record = load_record(path)
-        ground = prepare(record.config)
-        check_unchanged(record, ground)
-        bounds = record.config.budget.model_copy(update=raised.model_dump(exclude_none=True) if raised else {})
-        ledger = Ledger(bounds, PriceTable(record.config.prices))
-        ledger.check_prices(record.config.models.values())
-        providers = providers or open_providers(record.config.models)
-        store = RunStore.open(
-            path,
-            record=True,
-            redact=ground.redact,
-            on_entry=lambda entry: ledger.restore([(entry.attribution.role, entry.call)]),
-        )
-        with _closed_on_error(store):
-            run = cls(store, ground, ledger, runner=runner, providers=providers)
-            scores = [iteration.score for iteration in run.history if iteration.score is not None]
+        recording = open_recording(path, raised, providers)
+        store, ground, ledger = recording.store, recording.ground, recording.ledger
+        with closed_on_error(store):
+            require_sealed(store)
+            run = cls(store, ground, ledger, runner=runner, providers=recording.providers)
             ledger.restore(
                 (),
                 candidates=sum(not iteration.is_baseline for iteration in run.history),
                 case_evaluations=sum(run._charged(iteration) for iteration in run.history),
-                seconds=max((score.spent.seconds for score in scores), default=0.0),
+                seconds=recorded_seconds(run.history),
             )
             run.rebuild_summaries()
             run._tell("opened", budget=ledger.limits.model_dump(exclude_none=True))
         return run
 
     async def __aenter__(self) -> Self:
-        self._pool.open(await self._background.enter_async_context(anyio.create_task_group()))
+        await self._machinery.__aenter__()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         try:
-            await self._background.aclose()  # no worker is being started any more
+            await self._machinery.__aexit__(kind, error, traceback)
         finally:
-            try:
-                with anyio.CancelScope(shield=True):  # also when the run is cancelled no worker is left
-                    await self._pool.aclose()
-                    await self._gateway.aclose()
-            finally:
-                self.store.close()
+            self.store.close()
 
     @property
     def record(self) -> RunRecord:
@@ -197,11 +169,11 @@ class Run:
     @property
     def stopping(self) -> bool:
         """Whether a stop was asked for."""
-        return self._stopping
+        return self._machinery.stopping
 
     def stop(self) -> None:
         """Start nothing new. What is in the air ends and is written."""
-        self._stopping = True
+        self._machinery.stopping = True
 
     @property
     def unfinished(self) -> bool:
@@ -234,7 +206,7 @@ class Run:
             if iteration.state == "incomplete" and iteration.proposal.round < closed
         ]
         for iteration in missing:
-            if self._stopping or not self._rounds.calls_left:
+            if self.stopping or not self._rounds.calls_left:
                 break
             changed = await self.evaluate(iteration)
             if changed.score is not iteration.score:
@@ -249,20 +221,25 @@ class Run:
 
         Raises:
             DomainError: A baseline did not pass the ladder.
+            IncompleteError: No case of any baseline has a value: the model or the evaluator does not answer.
         """
-        if self._stopping:
+        if self.stopping:
             return None
         self._check_baselines()
-        self._round = self._rounds.next()
-        self._taken = set()
-        return self._round
+        if self.history.closed_rounds:
+            check_answered(self.history)
+        return self._begin(self._rounds.next())
 
     def why_over(self) -> str | None:
         """Why no further round begins; None while one may."""
         return self._rounds.why_over()
 
-    async def submit(self, proposal: Proposal) -> Iteration:
+    async def submit(self, proposal: Proposal, *, by_hand: bool = False) -> Iteration:
         """Record a candidate and send it up the ladder. What the ladder rejects is recorded too.
+
+        Args:
+            proposal: The candidate.
+            by_hand: Whether it comes from outside the search; `add` passes this.
 
         Raises:
             UsageError: The round has no open slot.
@@ -279,7 +256,7 @@ class Run:
         files, rejection = check_proposal(proposal.files)
         parents = proposal.parents or ((round_.incumbent.number,) if round_.incumbent is not None else ())
         record = self.store.add_iteration(
-            replace(proposal, files=files, parents=parents), round=round_.number, slot=slots[0]
+            replace(proposal, files=files, parents=parents), round=round_.number, slot=slots[0], by_hand=by_hand
         )
         number = record.iteration
         self.history.add(Iteration(record))
@@ -288,6 +265,27 @@ class Run:
             return self._after_ladder(self._recorder.reject(number, rejection))
         with ungrouped():
             return self._after_ladder(await self._recorder.climb(number))
+
+    async def add(self, proposal: Proposal) -> Iteration:
+        """Make a candidate from outside the search an iteration: a round of its own, with ladder, score and verdict.
+
+        Returns the iteration as it stands then; without a verdict when a stop came between: `resume` ends its round.
+
+        Raises:
+            UsageError: A round was begun and is not closed, a parent does not exist, or the budget does not allow
+                another candidate. Nothing was recorded.
+        """
+        try:
+            for parent in proposal.parents:
+                self.history.iteration(parent)
+            round_ = self._begin(self._rounds.by_hand())
+        except UsageError:
+            self.end((None if self.unfinished else self.why_over()) or "stopped")
+            raise
+        iteration = await self.evaluate(await self.submit(proposal, by_hand=True))
+        self.close_round(round_)
+        self.end("stopped" if self.unfinished else "a candidate was handed in")
+        return self.history.iteration(iteration.number)
 
     async def evaluate(self, iteration: Iteration) -> Iteration:
         """Evaluate what is left of a candidate, and score it once every planned pair has been evaluated.
@@ -308,7 +306,7 @@ class Run:
         Returns False, and changes nothing, while a candidate of the round is not evaluated, or when a stop kept its
         slots from being filled: `resume` ends such a round.
         """
-        cut_short = self._stopping and len(self._taken) < len(round_.open_slots)
+        cut_short = self.stopping and len(self._taken) < len(round_.open_slots)
         outcome = None if cut_short else self._rounds.close(round_)
         if outcome is None:
             return False
@@ -319,6 +317,7 @@ class Run:
             proposals=closed.proposals,
             incumbent_before=closed.incumbent_before,
             incumbent_after=closed.incumbent_after,
+            by_hand=closed.by_hand,
             verdicts=[verdict.model_dump() for verdict in verdicts],
         )
         self.history.close_round(closed)
@@ -349,6 +348,14 @@ class Run:
     def _tell(self, kind: str, /, **fields: Any) -> None:
         self.store.event(kind, **fields)
         self.listener(kind, fields)
+
+    def _case_ended(self, number: int, trace: CaseTrace) -> None:
+        self._tell("case_ended", iteration=number, case_id=trace.case_id, trial=trace.trial, status=trace.status)
+
+    def _begin(self, round_: R) -> R:
+        self._round = round_
+        self._taken = set()
+        return round_
 
     def _write_summaries(self, status: str) -> None:
         self.store.write_summary(summary_page(self.history, status, self.spent.model_dump()))
@@ -381,13 +388,3 @@ class Run:
     def _charged(self, iteration: Iteration) -> int:
         """How many pairs of an iteration the ledger has counted."""
         return self._recorder.pairs_per_candidate if iteration.rejection is None else self._rows(iteration.number)
-
-
-@contextmanager
-def _closed_on_error(store: RunStore) -> Iterator[None]:
-    """Give the lock back when a run cannot be set up after all."""
-    try:
-        yield
-    except BaseException:
-        store.close()
-        raise

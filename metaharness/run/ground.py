@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import random
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -63,10 +63,15 @@ def prepare(config: RunConfig, split: Split = Split.SEARCH) -> Ground:
     if not cases:
         raise UsageError(f"split {split.value} of {domain.name} has no cases", hint="check the domain's data")
     train = list(cases) if split is Split.TRAIN else split_cases(domain, Split.TRAIN)
-    cases.sort(key=lambda case: case.id)  # the order does not depend on how the domain happens to read its files
-    random.Random(config.seed).shuffle(cases)
-    chosen = cases[: config.limit]
+    chosen = in_order(cases, config.seed)[: config.limit]
     return Ground(domain, split, {case.id: case for case in chosen}, train)
+
+
+def in_order(cases: Iterable[Case], seed: int) -> list[Case]:
+    """Cases shuffled once by the seed; the order does not depend on how the domain happens to read its files."""
+    ordered = sorted(cases, key=lambda case: case.id)
+    random.Random(seed).shuffle(ordered)
+    return ordered
 
 
 def check_start(config: RunConfig, ground: Ground) -> None:

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
 from metaharness.errors import CandidateError
 from metaharness.evaluation.ladder import SMOKE_CASES, check_files
-from metaharness.evaluation.runner import CaseRunner
-from metaharness.evaluation.session import Doors
 from metaharness.history import History
-from metaharness.records import CaseTrace, EvaluationPlan, Rejection, RunConfig, Spent, now
-from metaharness.run.evaluating import Pair, Tally, make_score
-from metaharness.run.ground import Ground
+from metaharness.records import Rejection, now
+from metaharness.run.evaluating import Evaluating, Tally
 from metaharness.scoring.scoreboard import Iteration
 from metaharness.store import RunStore, check_candidate_files
 
@@ -41,19 +38,14 @@ def check_proposal(files: Mapping[str, str]) -> tuple[Mapping[str, str], Rejecti
 
 @dataclass
 class Recorder:
-    """The part of a run that evaluates."""
+    """The part of a run that evaluates on the search split."""
 
     store: RunStore
     history: History
-    config: RunConfig
-    ground: Ground
-    runner: CaseRunner
-    doors: Doors
-    spent: Callable[[], Spent]
+    evaluating: Evaluating
     tell: Tell
 
     def __post_init__(self) -> None:
-        self._tallies: dict[int, Tally] = {}
         self._accepted: dict[int, bool] = {}
         for event in self.store.events("accepted"):
             fields = event.model_dump()
@@ -62,7 +54,7 @@ class Recorder:
     @property
     def pairs_per_candidate(self) -> int:
         """How many pairs of case and trial one candidate is evaluated on."""
-        return len(self.ground.cases) * self.config.trials
+        return len(self.evaluating.ground.cases) * self.evaluating.config.trials
 
     async def climb(self, number: int) -> Iteration:
         """The rungs that run code. A candidate that fails one is rejected; the others are accepted.
@@ -73,11 +65,12 @@ class Recorder:
         rejection = check_files(self.store.files(number))
         if rejection is not None:
             return self.reject(number, rejection)
+        evaluating = self.evaluating
         tally = self.tally(number)
-        smoke = await self.runner.smoke(self._plan(number, tally.planned[:SMOKE_CASES]), self.doors)
+        smoke = await evaluating.runner.smoke(evaluating.plan(number, tally.planned[:SMOKE_CASES]), evaluating.doors)
         for trace in smoke.traces:
             if not tally.settled(trace):
-                self._keep(number, trace, tally)
+                evaluating.keep(number, trace)
         if smoke.rejection is not None:
             return self.reject(number, smoke.rejection)
         self._accepted[number] = tally.order_dependent = smoke.order_dependent
@@ -87,7 +80,7 @@ class Recorder:
     def reject(self, number: int, rejection: Rejection) -> Iteration:
         """Record that a candidate does not pass the ladder."""
         rejection = self.store.reject(number, rejection)
-        self._tallies.pop(number, None)
+        self.evaluating.forget(number)
         iteration = self.history.put(number, rejection=rejection)
         self.tell("rejected", iteration=number, stage=rejection.stage, message=rejection.message)
         return iteration
@@ -100,66 +93,23 @@ class Recorder:
         if iteration.rejection is not None:
             return iteration
         tally = self.tally(number)
-        serial = self.ground.domain.online or self._accepted[number]
+        serial = self.evaluating.ground.domain.online or self._accepted[number]
         todo = tally.left(serial=serial)
-        kept = 0
         self.tell("evaluating", iteration=number, name=iteration.proposal.name, cases=len(todo))
-        if todo:
-            async with self.runner.run(self._plan(number, todo, serial=serial), self.doors) as traces:
-                async for trace in traces:
-                    self._keep(number, trace, tally)
-                    kept += 1
-        known = self.history.iteration(number)
-        if not tally.whole or (known.score is not None and not kept):
-            return known
+        await self.evaluating.fill(number, todo, serial=serial)
+        if not tally.whole or self.store.current_score(number) is not None:
+            return self.history.iteration(number)
         return self._score(number, tally)
 
     def tally(self, number: int) -> Tally:
-        """What is known of an evaluation, from the disk where it was interrupted."""
-        tally = self._tallies.get(number)
-        if tally is None:
-            pairs = self.ground.pairs(self.config.trials)
-            tally = Tally(self.history.objectives, pairs, now(), self._accepted.get(number, False))
-            tally.rows = self.store.measure_traces(number, tally.measured)
-            for trace in self.store.learn_traces(number):
-                tally.take(trace)
-            self._tallies[number] = tally
-        return tally
-
-    def _keep(self, number: int, trace: CaseTrace, tally: Tally) -> None:
-        """A case has ended: on disk first, then in the numbers."""
-        self.store.append_trace(number, trace)
-        tally.take(trace)
-        self.tell("case_ended", iteration=number, case_id=trace.case_id, trial=trace.trial, status=trace.status)
+        """What is known of an evaluation."""
+        return self.evaluating.tally(number, order_dependent=self._accepted.get(number, False))
 
     def _score(self, number: int, tally: Tally) -> Iteration:
-        score = make_score(
-            tally,
-            iteration=number,
-            split=self.ground.split.value,
-            sandbox=self.runner.sandbox_name,
-            model=self.config.models["target"].id,
-            trials=self.config.trials,
-            spent=self.spent(),
-        )
-        score = self.store.write_score(number, score)
+        score = self.evaluating.score(number)
         self.history.keep_rows(number, [tally.rows[pair] for pair in tally.planned])
-        self._tallies.pop(number, None)
+        self.evaluating.forget(number)
         primary = score.objectives.get(self.history.objectives[0].name)
         iteration = self.history.put(number, score=score)
         self.tell("scored", iteration=number, mean=primary.mean if primary else None, missing=score.missing)
         return iteration
-
-    def _plan(self, number: int, pairs: Sequence[Pair], *, serial: bool = False) -> EvaluationPlan:
-        return EvaluationPlan(
-            candidate_path=str(self.store.candidate_path(number)),
-            candidate_hash=self.history.iteration(number).proposal.candidate_hash,
-            pairs=tuple(pairs),
-            split=self.ground.split.value,
-            models=self.config.models,
-            limits=self.ground.domain.limits,
-            seed=self.config.seed,
-            iteration=number,
-            concurrency=self.config.concurrency,
-            serial=serial,
-        )

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from itertools import takewhile
 
 from metaharness.domain import Domain
+from metaharness.errors import IncompleteError, UsageError
 from metaharness.gateway.budget import Bound, Ledger
 from metaharness.history import ClosedRound, History
-from metaharness.records import RunConfig, VerdictRecord
+from metaharness.records import CaseTrace, RunConfig, VerdictRecord
 from metaharness.scoring.scoreboard import Iteration, incumbent
 from metaharness.scoring.verdicts import judge
 
@@ -22,6 +23,8 @@ class Round:
 
     number: int
     """0 holds the baselines."""
+    turn: int
+    """How many rounds of this run were the proposer's before this one: what a script is addressed by."""
     incumbent: Iteration | None
     """What verdicts of this round are spoken against; None before the baselines are scored."""
     width: int
@@ -53,10 +56,34 @@ class Rounds:
         present = self.members(number)
         if not present and self.why_over() is not None:
             return None
-        width = self.baselines if number == 0 else self._width(len(present))
+        if number == 0:
+            return self._round(number, self.baselines, present)
+        return self._round(number, len(present) if _by_hand(present) else self._width(len(present)), present)
+
+    def by_hand(self) -> Round:
+        """A round of one slot outside the search, whether that is over or not.
+
+        Raises:
+            UsageError: A round was begun and is not closed, or the budget does not allow another candidate.
+        """
+        number = len(self.history.closed_rounds)
+        if number == 0 or self.in_progress:
+            raise UsageError(
+                f"round {number} of this run has not ended", hint="`metaharness resume` ends it; then submit again"
+            )
+        unaffordable = self._why_unaffordable()
+        if unaffordable is not None:
+            raise UsageError(
+                f"{unaffordable}, so none can be handed in",
+                hint="raise it: `metaharness submit --help` names the option",
+            )
+        return self._round(number, 1, [])
+
+    def _round(self, number: int, width: int, present: Sequence[Iteration]) -> Round:
         taken = {iteration.proposal.slot for iteration in present}
         return Round(
             number=number,
+            turn=max(0, number - 1 - self.history.by_hand),
             incumbent=self.history.incumbent(),
             width=self.config.candidates_per_round,
             open_slots=tuple(slot for slot in range(width) if slot not in taken),
@@ -89,7 +116,8 @@ class Rounds:
             return f"all {config.iterations} candidates were proposed"
         if config.patience is not None and self._without_gain() >= config.patience:
             return f"{config.patience} rounds in a row brought no new incumbent"
-        failed = next((count for count, closed in enumerate(reversed(rounds)) if closed.proposals), len(rounds))
+        own = [closed for closed in rounds if not closed.by_hand]
+        failed = next((count for count, closed in enumerate(reversed(own)) if closed.proposals), len(own))
         if failed >= config.max_failed_rounds:
             return f"the proposer handed in nothing in {failed} rounds in a row"
         return self._why_unaffordable()
@@ -139,6 +167,7 @@ class Rounds:
             proposals=len(members),
             incumbent_before=before.number if before is not None else None,
             incumbent_after=best.number if best is not None else None,
+            by_hand=_by_hand(members),
         )
         return closed, [self._verdict(round_.number, closed.incumbent_before, iteration) for iteration in members]
 
@@ -172,7 +201,7 @@ class Rounds:
     @property
     def _proposed(self) -> int:
         rounds = self.history.closed_rounds
-        return len(self.history) - rounds[0].proposals if rounds else 0
+        return len(self.history) - rounds[0].proposals - self.history.by_hand if rounds else 0
 
     def _width(self, present: int) -> int:
         """How many slots the round has: so many as are wanted, allowed and paid for."""
@@ -189,8 +218,38 @@ class Rounds:
         return None if left is None else int(left) // self.pairs_per_candidate
 
     def _without_gain(self) -> int:
-        rounds = self.history.closed_rounds[1:]
-        gains = (
-            count for count, closed in enumerate(reversed(rounds)) if closed.incumbent_after != closed.incumbent_before
-        )
-        return next(gains, len(rounds))
+        without = 0
+        for closed in reversed(self.history.closed_rounds[1:]):
+            if closed.incumbent_after != closed.incumbent_before:
+                break
+            without += not closed.by_hand
+        return without
+
+
+def _by_hand(members: Sequence[Iteration]) -> bool:
+    return any(iteration.proposal.by_hand for iteration in members)
+
+
+def check_answered(history: History) -> None:
+    """Make sure that something answers: a search over candidates that nobody can score only costs money.
+
+    Raises:
+        IncompleteError: No case of any baseline has a value, and the budget is not the reason.
+    """
+    baselines = list(takewhile(lambda iteration: iteration.is_baseline, history.iterations))
+    scores = [iteration.score for iteration in baselines if iteration.score is not None]
+    if not scores or any(score.ended or "budget" in score.statuses for score in scores):
+        return
+    traces = history.store.measure_traces(baselines[0].number, _why)
+    reason = next((why for why in traces.values() if why), "no reason was recorded")
+    raise IncompleteError(
+        f"no case of the baselines has a value: {reason}",
+        hint="check the model, its endpoint and the network (`metaharness doctor`), then `metaharness resume`",
+    )
+
+
+def _why(trace: CaseTrace) -> str:
+    """Why a case has no value, in one line."""
+    failed = next((call.error.message for call in trace.calls if call.error is not None), None)
+    lines = (failed or trace.error or "").strip().splitlines()
+    return lines[-1] if lines else ""  # of a traceback, the line that says what happened

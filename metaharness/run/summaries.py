@@ -9,7 +9,9 @@ from typing import Any
 from metaharness.gateway.budget import Ledger
 from metaharness.gateway.prices import PriceTable
 from metaharness.history import History
+from metaharness.holdout import read_opening, read_result, sealed_journal, sealed_spent
 from metaharness.records import Spent
+from metaharness.run.recording import recorded_seconds
 from metaharness.scoring.scoreboard import Iteration
 
 
@@ -47,6 +49,7 @@ def summary_page(history: History, status: str, spent: Mapping[str, Any]) -> dic
     board = history.scoreboard()
     best = history.best()
     primary = history.objectives[0].name
+    result = read_result(history.store)
     return {
         "run": history.record.run_id,
         "domain": history.record.domain_name,
@@ -55,6 +58,7 @@ def summary_page(history: History, status: str, spent: Mapping[str, Any]) -> dic
         "rounds": len(history.closed_rounds),
         "best": summary_row(best, primary) if best is not None else None,
         "frontier": list(board.frontier),
+        "test": None if result is None else result.model_dump(mode="json"),
         "spent": dict(spent),
     }
 
@@ -84,12 +88,13 @@ def read_ledger(history: History) -> Ledger:
     """The ledger of a run, rebuilt from its journal and scores without recording it."""
     config = history.record.config
     ledger = Ledger(config.budget, PriceTable(config.prices), clock=lambda: 0.0)
-    scores = [iteration.score for iteration in history if iteration.score is not None]
+    journals = (history.store.journal, sealed_journal(history.store))
     ledger.restore(
-        ((entry.attribution.role, entry.call) for entry in history.store.journal.entries()),
+        ((entry.attribution.role, entry.call) for journal in journals for entry in journal.entries()),
         candidates=sum(not iteration.is_baseline for iteration in history),
-        case_evaluations=sum(evaluated(history, iteration) for iteration in history),
-        seconds=max((score.spent.seconds for score in scores), default=0.0),
+        case_evaluations=sum(evaluated(history, iteration) for iteration in history)
+        + sealed_spent(history.store).case_evaluations,
+        seconds=recorded_seconds(history),
     )
     return ledger
 
@@ -113,6 +118,10 @@ def read_cost(history: History) -> dict[str, Any]:
 
 def run_status(history: History) -> str:
     """Why the run ended the last time, or that it has not."""
+    if read_result(history.store) is not None:
+        return "finished: the test split was opened"
+    if read_opening(history.store) is not None:
+        return "the test split was opened; `metaharness finish` goes on"
     last = None
     for kind in ("created", "opened", "ended"):
         for event in history.store.events(kind):

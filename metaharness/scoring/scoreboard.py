@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from metaharness.records import Direction, ObjectiveRecord, ProposalRecord, Rejection, Score, VerdictRecord
+from metaharness.records import Direction, Estimate, ObjectiveRecord, ProposalRecord, Rejection, Score, VerdictRecord
 from metaharness.scoring.pareto import frontier
 
 State = Literal["complete", "incomplete", "rejected", "pending"]
@@ -114,10 +114,15 @@ class Scoreboard:
             "rejected": iteration.rejection.model_dump(exclude={"time", "traceback"}) if iteration.rejection else None,
         }
 
-    def text(self) -> str:
-        """The table as a person reads it."""
+    def text(self, only: Collection[int] | None = None) -> str:
+        """The table as a person reads it.
+
+        Args:
+            only: The numbers of the candidates to show; None for all.
+        """
         heads = ["iter", "", "name", *(objective.name for objective in self.objectives), "delta", "p", "verdict"]
-        lines = [self._cells(iteration) for iteration in self.iterations]
+        shown = [iteration for iteration in self.iterations if only is None or iteration.number in only]
+        lines = [self._cells(iteration) for iteration in shown]
         legend = "* incumbent   + on the frontier   [..] 95% interval   verdicts are against the incumbent of the round"
         return f"{align([heads, *lines])}\n{legend}"
 
@@ -154,15 +159,24 @@ def _judgement(iteration: Iteration) -> str:
 
 
 def format_estimate(score: Score, objective: ObjectiveRecord) -> str:
-    """The mean and interval of one objective, in as many digits as they deserve."""
+    """The mean and interval of one objective of a score; "-" where it has none."""
     found = score.objectives.get(objective.name)
-    if found is None:
-        return "-"
-    digits = 3 if abs(found.mean) < 10 else 0
-    text = f"{found.mean:,.{digits}f}"
+    return "-" if found is None else format_interval(found, objective)
+
+
+def format_interval(found: Estimate, objective: ObjectiveRecord) -> str:
+    """A mean with its interval, in as many digits as they deserve; the interval only where the range is known."""
+    text = _number(found.mean)
     if found.low is not None and found.high is not None and objective.range is not None:
-        text += f" [{found.low:,.{digits}f}, {found.high:,.{digits}f}]"
+        text += f" [{_number(found.low)}, {_number(found.high)}]"
     return text
+
+
+def _number(value: float) -> str:
+    """Whole from 10 on, three decimals below, three significant digits where those would show nothing."""
+    if 0 < abs(value) < 0.01:
+        return f"{value:.3g}"
+    return f"{value:,.{3 if abs(value) < 10 else 0}f}"
 
 
 def format_p(p: float) -> str:

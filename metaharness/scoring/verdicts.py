@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from metaharness.records import ObjectiveRecord, Verdict, VerdictRecord
 from metaharness.scoring.measures import PairRow, row_means
@@ -62,3 +63,36 @@ def _said(
         row_means(incumbent_rows),
         direction=objective.direction,
     )
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What a test has found and what is said of it."""
+
+    said: Verdict
+    comparison: Comparison
+    """Over the units that both have; a missing pair is in none of its numbers."""
+
+
+def judge_both(rows: Sequence[PairRow], others: Sequence[PairRow], objective: ObjectiveRecord) -> Judgement:
+    """The verdict on one candidate against another, where pairs of either may be missing.
+
+    With missing pairs it is the one that holds in both extremes, else indecisive: every missing pair of the one at its
+    worst and of the other at its best, and the other way round.
+
+    Args:
+        rows: The candidate's, one per case and trial.
+        others: Those of the candidate it is compared with.
+        objective: The primary objective.
+    """
+    comparison = compare_rows(rows, others, objective)
+    if not any(row.missing for row in (*rows, *others)):
+        return Judgement(verdict(comparison, direction=objective.direction), comparison)
+    if objective.range is None:
+        return Judgement("indecisive", comparison)
+    extremes = [
+        compare(row_means(rows, fill=mine), row_means(others, fill=theirs), direction=objective.direction)
+        for mine, theirs in (objective.range, objective.range[::-1])
+    ]
+    said = {verdict(extreme, direction=objective.direction) for extreme in extremes}
+    return Judgement(said.pop() if len(said) == 1 else "indecisive", comparison)

@@ -13,7 +13,7 @@ from metaharness.store.candidates import check_candidate_files
 from metaharness.store.evaluations import Evaluations, Pair
 from metaharness.store.journal import Journal
 from metaharness.store.run_store import RunStore
-from metaharness.store.runs import find_run, list_runs, load_record, openings
+from metaharness.store.runs import find_run, list_runs, load_record, openings, openings_locked
 from metaharness.store.sealed import Sealed
 
 __all__ = [
@@ -27,4 +27,5 @@ __all__ = [
     "list_runs",
     "load_record",
     "openings",
+    "openings_locked",
 ]

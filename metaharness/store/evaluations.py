@@ -117,6 +117,12 @@ class Evaluations:
             self._scores[number] = score
         return score
 
+    def current_score(self, number: int) -> Score | None:
+        """The score of an evaluation, if it is that of all its traces; None where a kill came between the two."""
+        score = self.score(number)
+        size = self._log(self._readable(number), (number, TRACE)).size
+        return score if score is not None and score.trace_bytes == size else None
+
     # --- for the kinds of evaluation ---
 
     def close(self) -> None:

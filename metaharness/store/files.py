@@ -29,6 +29,8 @@ _HINTS: Mapping[int, str] = {
     errno.EROFS: "this file system is mounted read-only: mount it for writing, or choose another place for runs/",
     errno.EACCES: _PERMISSION,
     errno.EPERM: _PERMISSION,
+    errno.ENOTDIR: "a part of the path is a file: name a folder, such as --root runs",
+    errno.EEXIST: "there is a file of that name: name a folder, such as --root runs",
     errno.EMFILE: "raise the limit on open files (ulimit -n)",
     errno.ENFILE: "the machine has no open file left: close other programs",
     errno.ENAMETOOLONG: "choose a shorter name or a place for runs/ with a shorter path",

@@ -52,7 +52,13 @@ class Iterations(Evaluations):
         return self._next
 
     def add_iteration(
-        self, proposal: Proposal, *, round: int, slot: int, reads: Sequence[Mapping[str, Any]] = ()
+        self,
+        proposal: Proposal,
+        *,
+        round: int,
+        slot: int,
+        by_hand: bool = False,
+        reads: Sequence[Mapping[str, Any]] = (),
     ) -> ProposalRecord:
         """Record a candidate under the next number.
 
@@ -62,6 +68,7 @@ class Iterations(Evaluations):
             proposal: The candidate's files and what its proposer says of it.
             round: The round it belongs to; 0 for baselines.
             slot: Its place within the round.
+            by_hand: Whether it was handed in outside the search.
             reads: What the proposer had read, as `append_read` returned it; written only when there is any.
 
         Raises:
@@ -72,7 +79,9 @@ class Iterations(Evaluations):
         folder = self._take_number()
         number = int(folder.name)
         try:
-            record = self._write_candidate(folder, proposal, reads, {"iteration": number, "round": round, "slot": slot})
+            record = self._write_candidate(
+                folder, proposal, reads, iteration=number, round=round, slot=slot, by_hand=by_hand
+            )
         except BaseException:
             with suppress(OSError):  # what cannot be removed is set aside when the number is taken again
                 shutil.rmtree(folder)
@@ -187,7 +196,7 @@ class Iterations(Evaluations):
         return folder
 
     def _write_candidate(
-        self, folder: Path, proposal: Proposal, reads: Sequence[Mapping[str, Any]], place: dict[str, int]
+        self, folder: Path, proposal: Proposal, reads: Sequence[Mapping[str, Any]], **place: Any
     ) -> ProposalRecord:
         contents = encode_files(proposal.files)
         layout = layout_of(proposal.files)

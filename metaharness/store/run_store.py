@@ -93,7 +93,8 @@ class RunStore(Iterations):
             path: The directory, as `find_run` returns it.
             record: True to own the run: takes the lock and puts right what a killed process left. False to read.
             redact: Applied to every string before it is written.
-            on_entry: Given every entry of the journal in order, to rebuild what follows from it; only when recording.
+            on_entry: Given every entry of the journal in order, and then of that of the test, to rebuild what follows
+                from them; only when recording.
 
         Raises:
             UsageError: It is not a run directory.
@@ -211,6 +212,7 @@ class RunStore(Iterations):
         facts = repair(self.path)
         self._load_iterations()
         self.journal.load(on_entry)
+        self.sealed.journal.load(on_entry)
         self._next_event = self._number_after_last_event()
         for fact in facts:
             self.event("torn", **fact)

@@ -9,9 +9,12 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock
 
 from metaharness.errors import CorruptRecordError, NewerSchemaError, UsageError
 from metaharness.records import SCHEMA_VERSION, RunRecord
@@ -123,6 +126,18 @@ def openings(root: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
         opening = read_opening(path)
         if opening is not None:
             yield path, opening
+
+
+@contextmanager
+def openings_locked(root: Path) -> Iterator[None]:
+    """Let one process at a time count the openings of a folder and add its own; others wait for that moment."""
+    with store_errors("lock the openings of", root):
+        lock = FileLock(root / ".openings.lock", fallback_to_soft=False)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _age(path: Path) -> tuple[str, int, str]:

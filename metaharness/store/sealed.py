@@ -1,4 +1,10 @@
-"""`sealed/`: the opening of the test split and what was evaluated then. Only `holdout` asks for it."""
+"""`sealed/`: the opening of the test split, what was evaluated then, and its result. Only `holdout` asks for it.
+
+opening.json                          what will be evaluated, written first
+calls.jsonl                           the calls that were made for it
+NNN/eval_trace.jsonl NNN/score.json   by the number of the iteration
+result.json                           written last: its existence means that the run is finished
+"""
 
 from __future__ import annotations
 
@@ -11,10 +17,12 @@ from metaharness.errors import CorruptRecordError, StoreError
 from metaharness.store.access import Access
 from metaharness.store.encoding import json_page
 from metaharness.store.evaluations import Evaluations
-from metaharness.store.files import read_optional, store_errors, write_atomic
+from metaharness.store.files import read_optional, store_errors, sync_folder, write_atomic
+from metaharness.store.journal import Journal
 from metaharness.store.repair import numbered
 
 OPENING = "sealed/opening.json"
+RESULT = "sealed/result.json"
 
 
 class Sealed(Evaluations):
@@ -22,6 +30,7 @@ class Sealed(Evaluations):
 
     def __init__(self, access: Access) -> None:
         super().__init__(access.path / "sealed", access)
+        self.journal = Journal(access.path / "sealed" / "calls.jsonl", access)
         self._begun: set[int] = set()
 
     def write_opening(self, opening: Mapping[str, Any]) -> None:
@@ -39,11 +48,33 @@ class Sealed(Evaluations):
             )
         with store_errors("make the folder of", path):
             path.parent.mkdir(exist_ok=True)
+            sync_folder(self._access.path)
         write_atomic(path, json_page(opening), durable=True)
 
     def opening(self) -> dict[str, Any] | None:
         """What the opening says, or None while the test split is sealed."""
         return read_opening(self._access.path)
+
+    def write_result(self, result: Mapping[str, Any]) -> None:
+        """Record what came out, durably. Nothing follows.
+
+        Raises:
+            StoreError: There is a result.
+        """
+        self._access.require_recording()
+        path = self._access.path / RESULT
+        if path.exists():
+            raise StoreError(f"the test of {self._access.path} has a result already", hint="there is one per run")
+        write_atomic(path, json_page(result), durable=True)
+
+    def result(self) -> dict[str, Any] | None:
+        """What came out, or None while the test has not ended."""
+        return _read_object(self._access.path / RESULT)
+
+    def close(self) -> None:
+        """Give the descriptors back."""
+        super().close()
+        self.journal.close()
 
     def numbers(self) -> list[int]:
         """The evaluations that have begun."""
@@ -68,14 +99,17 @@ def read_opening(run: Path) -> dict[str, Any] | None:
     Raises:
         CorruptRecordError: It is damaged.
     """
-    path = run / OPENING
+    return _read_object(run / OPENING)
+
+
+def _read_object(path: Path) -> dict[str, Any] | None:
     data = read_optional(path)
     if data is None:
         return None
     try:
-        opening = json.loads(data)
+        value = json.loads(data)
     except ValueError as error:
         raise CorruptRecordError(path, None, str(error)) from error
-    if not isinstance(opening, dict):
+    if not isinstance(value, dict):
         raise CorruptRecordError(path, None, "not an object")
-    return opening
+    return value

@@ -1,4 +1,4 @@
-"""Classify short texts: JSON lines of a text and its label, one file per split."""
+"""Classify short texts: JSON lines of a text and its label, one file per split. Its own data are support tickets."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ FILES: Mapping[Split, tuple[str, ...]] = {
     Split.TEST: ("test.jsonl",),
 }
 """Where each split is read from; the first file that exists is taken."""
+OWN_DATA = Path(__file__).resolve().parent / "data"
 
 
 class TextClassification(Domain):
@@ -65,17 +66,12 @@ def domain(data: str | None = None, text_field: str = "text", label_field: str =
     """The domain over a folder of JSON lines.
 
     Args:
-        data: Folder with train.jsonl, search.jsonl (or val.jsonl, dev.jsonl) and test.jsonl.
+        data: Folder with train.jsonl, search.jsonl (or val.jsonl, dev.jsonl) and test.jsonl; None for the tickets in
+            `data/`.
         text_field: The field that holds the text.
         label_field: The field that holds the label.
     """
-    if data is None:
-        raise UsageError(
-            "the domain text_classification comes without data of its own",
-            hint="pass --data DIR with train.jsonl, search.jsonl (or val.jsonl) and test.jsonl; "
-            "--text-field and --label-field name the fields",
-        )
-    folder = Path(data).expanduser()
+    folder = OWN_DATA if data is None else Path(data).expanduser()
     if not folder.is_dir():
         what = "is a file, not a folder" if folder.exists() else "does not exist"
         raise UsageError(f"the data folder {folder} {what}", hint="--data takes a folder that holds train.jsonl")

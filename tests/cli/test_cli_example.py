@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from run_kit import assert_complains, assert_nothing_twice, essence, say
+from run_kit import assert_nothing_twice, essence, say
 
 from metaharness.loading import shipped_domains
 
@@ -31,7 +31,3 @@ def test_the_example_searches_to_the_same_end_at_concurrency_1_and_32(tmp_path: 
         found.append(essence(tmp_path / name))
     assert found[0] == found[1]
     assert [row["state"] for row in found[0]["scoreboard"]] == ["complete"] * 4 + ["rejected"]
-
-
-def test_the_example_without_data_says_what_is_missing() -> None:
-    assert_complains(say("check", "text_classification"), 2, "comes without data", "pass --data DIR")

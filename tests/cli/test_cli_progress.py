@@ -36,7 +36,7 @@ def test_a_search_shows_rate_cost_time_left_and_the_best_so_far(tmp_path: Path) 
     assert "\r" not in out
     shown = [line for line in sent.replace("\r", "\n").splitlines() if " | " in line]
     assert any("cases" in line and "/s" in line and "calls" in line and "$0.0000" in line for line in shown)
-    assert any("about 0:" in line and " left" in line for line in shown)
+    assert any(" 0:" in line and " left" in line for line in shown)
     assert any("best 0.417 (001)" in line for line in shown)
     assert "round 0 closed; incumbent 001 (new)" in sent
     assert not sent.rstrip().splitlines()[-1].startswith("round")

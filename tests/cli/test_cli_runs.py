@@ -75,7 +75,7 @@ def test_run_as_json_says_what_came_out(toy: Toy, tmp_path: Path) -> None:
     assert Path(page["path"]) == tmp_path / page["run"]
     assert [row["name"] for row in page["scoreboard"]] == ["00_plain", "01_long", "01_other"]
     assert page["spent"]["calls"] == 9
-    assert len(said.err.splitlines()) == 3  # quiet: the end alone
+    assert len(said.err.splitlines()) == 4  # quiet: the end alone
 
 
 def test_run_takes_the_choices_into_its_configuration(toy: Toy, tmp_path: Path) -> None:

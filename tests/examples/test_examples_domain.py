@@ -102,10 +102,6 @@ def test_damaged_data_are_named_by_file_and_line(tmp_path: Path, fault: str) -> 
     assert caught.value.hint
 
 
-def no_data(tmp_path: Path) -> None:
-    load_domain(str(EXAMPLE))
-
-
 def no_folder(tmp_path: Path) -> None:
     load(tmp_path / "absent")
 
@@ -122,7 +118,6 @@ def no_split(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("act", "kind", "message", "hint"),
     [
-        (no_data, UsageError, "without data of its own", "--data DIR"),
         (no_folder, UsageError, "absent does not exist", "--data"),
         (a_file, UsageError, "is a file, not a folder", "--data"),
         (no_split, DomainError, "the split search has no file in", "search.jsonl or val.jsonl or dev.jsonl"),

@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import ast
 import re
+import subprocess
 import sys
 import tomllib
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 from meta_kit import EXAMPLES, PACKAGE, ROOT, engine_units, imports, modules, public_names
 
+import metaharness
+from metaharness import production
+
 LAYERS = {
     0: ("errors", "messages", "records"),
-    1: ("domain", "harness", "loading", "fingerprints"),
+    1: ("domain", "harness", "loading", "fingerprints", "scaffold"),
     2: ("store", "gateway", "sandbox", "scoring"),
-    3: ("evaluation", "holdout", "history"),
+    3: ("evaluation", "holdout", "history", "production", "exported"),
     4: ("run",),
     # 5: tools, once they are there
-    6: ("search", "proposers", "testing"),
+    6: ("search", "proposers", "testing", "exporting", "doctor"),
     7: ("cli", "__main__"),
 }
 LEVEL = {unit: level for level, units in LAYERS.items() for unit in units}
@@ -27,11 +32,15 @@ SIDEWAYS = {
     ("records", "messages"): "a record of a run names the model it was made with",
     ("loading", "domain"): "it loads domains",
     ("fingerprints", "domain"): "it takes the fingerprints of cases",
+    ("scaffold", "loading"): "it copies an example that comes with the package",
     ("search", "proposers"): "the loop is the only caller of the Protocol Proposer",
     ("testing", "proposers"): "the test kit re-exports the scripted proposer",
     ("__main__", "cli"): "`python -m metaharness` is the command line",
 }
 """Imports within a layer, each with its reason. Any other would tie two parts together that can change alone."""
+
+LAZY = {"production"}
+"""What `metaharness` itself names, and imports only when it is asked for: `metaharness.connect`."""
 
 EXAMPLES_MAY_IMPORT = {
     "metaharness.cli": "cli/__init__.py",
@@ -39,6 +48,12 @@ EXAMPLES_MAY_IMPORT = {
     "metaharness.errors": "errors.py",
     "metaharness.harness": "harness.py",
 }
+
+THEIR_TESTS_MAY_ALSO_IMPORT = {
+    "metaharness.records": "records.py",
+    "metaharness.testing": "testing.py",
+}
+"""The test kit, and the configuration that it takes."""
 
 REJECTED_ON_PURPOSE = ("reference_examples/text_classification/proposals/02_engine_index/harness.py",)
 """Candidates that import what is not there, to show that the ladder stops them."""
@@ -71,7 +86,11 @@ def test_every_unit_of_the_engine_has_a_layer() -> None:
 
 
 def test_nothing_imports_upwards() -> None:
-    wrong = [f"{place}: {a} imports {b}" for place, a, b in edges() if a == "__init__" or LEVEL[b] > LEVEL[a]]
+    wrong = [
+        f"{place}: {a} imports {b}"
+        for place, a, b in edges()
+        if (b not in LAZY if a == "__init__" else LEVEL[b] > LEVEL[a])
+    ]
     assert wrong == []
 
 
@@ -91,7 +110,24 @@ def test_every_listed_import_between_siblings_still_exists() -> None:
 
 def test_importing_the_package_imports_nothing() -> None:
     """So `--version` and `--help` are quick, and a harness's `import metaharness.harness` costs nothing."""
-    assert list(imports(ast.parse((PACKAGE / "__init__.py").read_text(encoding="utf-8")))) == []
+    tree = ast.parse((PACKAGE / "__init__.py").read_text(encoding="utf-8"))
+    eager = [node for node in tree.body if not isinstance(node, ast.FunctionDef) and not _is_for_types(node)]
+    assert [found for node in eager for found in imports(node)] == []
+    program = "import sys; before = set(sys.modules); import metaharness; print(*sorted(set(sys.modules) - before))"
+    said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert said.stdout.split() == ["metaharness"]
+
+
+def _is_for_types(node: ast.stmt) -> bool:
+    return isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING" and not node.orelse
+
+
+def test_what_the_package_imports_late_is_there_when_asked_for() -> None:
+    tree = ast.parse((PACKAGE / "__init__.py").read_text(encoding="utf-8"))
+    assert {unit for found in imports(tree) for unit in engine_units(found)} == LAZY
+    assert metaharness.connect is production.connect
+    with pytest.raises(AttributeError, match="has no attribute 'conect'"):
+        _ = metaharness.conect  # type: ignore[attr-defined]
 
 
 def test_the_engine_imports_only_what_it_declares() -> None:
@@ -112,13 +148,18 @@ def test_examples_import_only_public_names() -> None:
     """An example is what a stranger copies: whatever it reaches for becomes a promise."""
     public = {
         name: public_names(ast.parse((PACKAGE / path).read_text(encoding="utf-8")))
-        for name, path in EXAMPLES_MAY_IMPORT.items()
+        for name, path in {**EXAMPLES_MAY_IMPORT, **THEIR_TESTS_MAY_ALSO_IMPORT}.items()
     }
+
+    def allowed(path: Path, module: str) -> list[str]:
+        in_tests = "tests" in path.relative_to(EXAMPLES).parts
+        return public.get(module, []) if in_tests or module in EXAMPLES_MAY_IMPORT else []
+
     wrong = [
         f"{module.place}:{found.line}: {found.module}.{found.name}"
         for module in modules(EXAMPLES)
         for found in imports(module.tree)
-        if found.module.split(".")[0] == "metaharness" and found.name not in public.get(found.module, ())
+        if found.module.split(".")[0] == "metaharness" and found.name not in allowed(module.path, found.module)
         if module.place not in REJECTED_ON_PURPOSE
     ]
     assert wrong == []

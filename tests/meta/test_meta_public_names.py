@@ -34,6 +34,7 @@ PUBLIC = {
         "CorruptRecordError",
         "DomainError",
         "FailureKind",
+        "IncompleteError",
         "MetaharnessError",
         "ModelFailure",
         "NewerSchemaError",
@@ -43,8 +44,18 @@ PUBLIC = {
         "UsageError",
     ],
     "metaharness.harness": ["Completion", "LabeledExample", "Model", "ModelError"],
-    "metaharness.loading": ["ABOUT", "CACHES", "META_FILES", "load_domain", "read_candidate", "shipped_domains"],
-    "metaharness.run": ["Round", "Run"],
+    "metaharness.loading": [
+        "ABOUT",
+        "CACHES",
+        "META_FILES",
+        "load_domain",
+        "read_candidate",
+        "shipped_domains",
+        "shipped_folder",
+    ],
+    "metaharness.exported": ["ExportedHarness", "one_argument"],
+    "metaharness.production": ["CLOSE_SECONDS", "ConnectedModel", "connect"],
+    "metaharness.run": ["Finishing", "Round", "Run"],
     "metaharness.testing": ["DomainReport", "ScriptedModel", "ScriptedProposer", "check_domain"],
 }
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NoReturn
 
 import pytest
+from disk_kit import make_read_only, mounted_disk
 from store_kit import line_from, new_run, proposal, recording_process, score, trace
 
 from metaharness.errors import StoreError
@@ -21,17 +20,8 @@ from metaharness.store import RunStore
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 256 KiB."""
-    if not sys.platform.startswith("linux") or os.geteuid() != 0:
-        pytest.skip("mounting a small file system needs root on Linux")
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=256k", "none", disk], capture_output=True, check=False
-    )
-    if mounted.returncode != 0:
-        pytest.skip(f"cannot mount a small file system: {mounted.stderr.decode().strip()}")
-    yield disk
-    subprocess.run(["umount", "-l", disk], check=True)
+    with mounted_disk(tmp_path / "disk") as disk:
+        yield disk
 
 
 def fill(disk: Path) -> Path:
@@ -90,7 +80,7 @@ def test_a_full_disk_leaves_no_half_candidate_and_takes_no_number(small_disk: Pa
 def test_a_run_on_a_read_only_disk_can_be_read_but_not_recorded(small_disk: Path) -> None:
     with new_run(small_disk) as store:
         store.add_iteration(proposal(), round=0, slot=0)
-    subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
+    make_read_only(small_disk)
     assert len(RunStore.open(store.path, record=False).iterations()) == 1
     with pytest.raises(StoreError, match="Read-only") as caught:
         RunStore.open(store.path, record=True)

@@ -99,8 +99,12 @@ def _check_base_url(provider: str, base_url: str) -> None:
         raise UsageError(
             f"a base URL does not fit {provider} models: they answer without a network", hint="leave the base URL out"
         )
-    parts = urlsplit(base_url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    try:
+        parts = urlsplit(base_url)
+        valid = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # such as http://[ or a port that is no number
+        valid = False
+    if not valid:
         raise UsageError(
             f"the base URL {base_url!r} is not an http or https address",
             hint="write it whole, such as http://127.0.0.1:11434/v1",

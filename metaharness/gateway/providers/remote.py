@@ -67,7 +67,10 @@ def read_key(variable: str, *, placeholder: str | None = None) -> str:
 
 def is_loopback(base_url: str | None) -> bool:
     """Whether a URL points to this machine, by its text alone."""
-    host = urlsplit(base_url).hostname if base_url else None
+    try:
+        host = urlsplit(base_url).hostname if base_url else None
+    except ValueError:
+        return False  # no address at all; whoever opens it is told
     if not host:
         return False
     try:

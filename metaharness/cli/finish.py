@@ -1,0 +1,214 @@
+"""`finish`: the one sealed test of a run."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from metaharness.cli import options
+from metaharness.cli.app import INTERRUPTED, command
+from metaharness.cli.progress import Line, duration
+from metaharness.cli.search import MaxCalls, MaxCases, MaxTokens, MaxUsd, Quiet, budget
+from metaharness.cli.show import one_line
+
+if TYPE_CHECKING:
+    from metaharness.holdout import SealedResult
+    from metaharness.records import ObjectiveRecord
+    from metaharness.run import Finishing
+
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before the test split is opened.")]
+AcceptMissing = Annotated[
+    bool, typer.Option("--accept-missing", help="Give a result although cases have no value, with the safe verdict.")
+]
+
+
+@command(
+    """
+    metaharness finish
+    metaharness finish 2026-04-23 --yes --json
+    metaharness finish first --budget-calls 5000
+    """
+)
+def finish(
+    run_name: options.RunName = None,
+    yes: Yes = False,
+    accept_missing: AcceptMissing = False,
+    budget_cases: MaxCases = None,
+    budget_calls: MaxCalls = None,
+    budget_tokens: MaxTokens = None,
+    budget_usd: MaxUsd = None,
+    root: options.Root = options.DEFAULT_ROOT,
+    quiet: Quiet = False,
+    as_json: options.AsJson = False,
+) -> None:
+    """Open the sealed test split, once: the best candidate on `search` against the best baseline. Closes the run.
+
+    What is tested is written down before the first case is asked. Interrupted, the same command goes on with it;
+    afterwards it shows the result again.
+    """
+    from metaharness.run.finishing import recorded_result
+    from metaharness.store import find_run, load_record
+
+    path = find_run(root, run_name)
+    result = recorded_result(path)
+    if result is None:
+        raised = budget(None, budget_cases, budget_calls, budget_tokens, budget_usd)
+        result = _finish(path, raised, yes=yes, accept_missing=accept_missing, quiet=quiet)
+    if as_json:
+        options.print_json({**result.model_dump(mode="json"), "path": str(path)})
+    else:
+        typer.echo(result_text(result, load_record(path).objectives))
+
+
+def _finish(path: Path, raised: Any, *, yes: bool, accept_missing: bool, quiet: bool) -> SealedResult:
+    import anyio
+
+    from metaharness.run import Finishing
+
+    with Finishing.open(path, raised=raised) as finishing:
+        _announce(finishing, ask=not yes and sys.stdin.isatty() and sys.stderr.isatty(), quiet=quiet)
+        result = anyio.run(run_test, finishing, accept_missing, quiet)
+    if result is None:
+        print("interrupted: `metaharness finish` goes on with the same test", file=sys.stderr)
+        raise typer.Exit(INTERRUPTED)
+    return result
+
+
+def _announce(finishing: Finishing, *, ask: bool, quiet: bool) -> None:
+    """Say what is about to happen, and ask where somebody can answer."""
+    tested = " and ".join(f"{one.number:03d} {one_line(one.proposal.name)}" for one in finishing.candidates)
+    if finishing.opened is not None:
+        if not quiet:
+            print(f"going on with the test that was opened: {tested}", file=sys.stderr)
+        return
+    looks = finishing.holdout.earlier_looks()
+    again = f"; earlier runs here have opened it, this is look {looks + 1}" if looks else ""
+    if not quiet or ask:
+        print(
+            f"opening the test split ({finishing.holdout.size} cases{again}) for {tested}. "
+            f"This closes run {finishing.store.record.run_id}: nothing is added to it afterwards.",
+            file=sys.stderr,
+        )
+        incomplete = [f"{one.number:03d}" for one in finishing.history if one.state == "incomplete"]
+        if incomplete:
+            numbers = ", ".join(incomplete)
+            print(
+                f"not in question, as cases have no value: {numbers}; `metaharness resume` asks them", file=sys.stderr
+            )
+    if ask and not _confirmed():
+        print("it stays sealed", file=sys.stderr)
+        raise typer.Exit(1)
+
+
+def _confirmed() -> bool:
+    try:
+        return typer.confirm("Open it?", err=True)
+    except typer.Abort as abort:
+        if isinstance(abort.__context__, KeyboardInterrupt):
+            raise KeyboardInterrupt from abort
+        return False  # the input has ended
+
+
+async def run_test(finishing: Finishing, accept_missing: bool, quiet: bool) -> SealedResult | None:
+    """The test beside a task that listens for signals; None when it was interrupted."""
+    import anyio
+
+    from metaharness.cli.signals import stop_on_signal
+    from metaharness.run.ungroup import ungrouped
+
+    result: SealedResult | None = None
+    finishing.listener = display = _Display(finishing, quiet=quiet)
+    try:
+        with ungrouped():
+            async with anyio.create_task_group() as group:
+                group.start_soon(stop_on_signal, finishing, group.cancel_scope, display.line.clear)
+                result = await finishing.run(accept_missing=accept_missing)
+                group.cancel_scope.cancel()
+    finally:
+        display.line.clear()
+    return result
+
+
+class _Display:
+    """Cases done, rate, time left and cost, on a terminal."""
+
+    def __init__(self, finishing: Finishing, *, quiet: bool) -> None:
+        self.line = Line(quiet=quiet)
+        self._finishing = finishing
+        self._started = time.monotonic()
+        self._name = ""
+        self._left = 0
+        self._done = 0
+
+    def __call__(self, kind: str, fields: Mapping[str, Any]) -> None:
+        if kind == "evaluating":
+            self._name, self._left = f"{fields['iteration']:03d} {one_line(fields['name'])}", fields["cases"]
+        else:
+            self._done += 1
+            self._left -= 1
+            self.line.show(self._text)
+
+    def _text(self) -> list[str]:
+        rate = self._done / max(time.monotonic() - self._started, 1e-9)
+        spent = self._finishing.spent
+        parts = [
+            "test",
+            self._name,
+            f"{self._left} cases left",
+            f"{rate:.1f}/s",
+            f"about {duration(self._left / rate)}",
+        ]
+        return [*parts, f"{spent.calls:,} calls", f"${spent.usd:.4f}"]
+
+
+def result_text(result: SealedResult, objectives: Sequence[ObjectiveRecord]) -> str:
+    """The result as a person reads it."""
+    from metaharness.scoring.scoreboard import align, format_interval
+
+    trials = "" if result.trials == 1 else f", {result.trials} trials each"
+    rows = [["iter", "", "name", *(objective.name for objective in objectives)]]
+    for row in result.rows:
+        cells = [
+            format_interval(row.objectives[one.name], one) if one.name in row.objectives else "-" for one in objectives
+        ]
+        role = "baseline" if row.iteration == result.baseline else row.role
+        rows.append([f"{row.iteration:03d}", role, one_line(row.name), *cells])
+    lines = [
+        f"sealed test of run {result.run}: {result.cases} cases{trials}, model {result.model}, look {result.look}",
+        align(rows),
+        _headline(result),
+    ]
+    if result.missing:
+        pairs = "1 pair has" if result.missing == 1 else f"{result.missing:,} pairs have"
+        lines.append(f"{pairs} no value; what is said holds whatever they would have been")
+    if result.look > 1:
+        lines.append(
+            f"look {result.look}: earlier runs here have opened the same cases, so these are no longer unseen; "
+            "what was chosen with them in mind can only look better than it is"
+        )
+    return "\n".join(lines)
+
+
+def _headline(result: SealedResult) -> str:
+    from metaharness.scoring.scoreboard import format_p
+
+    if result.verdict == "baseline":
+        return f"baseline {result.baseline:03d} was the best on search, so there was nothing to test it against"
+    winner, baseline = f"{result.winner:03d}", f"{result.baseline:03d}"
+    said = {
+        "better": f"{winner} is better than the best baseline",
+        "worse": f"{winner} is worse than the best baseline",
+    }.get(result.verdict, f"it is not decided whether {winner} is better than the best baseline")
+    if result.delta is None or result.p is None:
+        return said
+    interval = "" if result.low is None else f" [{result.low:+.3f}, {result.high:+.3f}]"
+    p = format_p(result.p)
+    return (
+        f"{said}: {result.objective} {winner} minus {baseline} = {result.delta:+.3f}{interval}, "
+        f"p {p if p.startswith('<') else '= ' + p}, {result.units} cases, paired"
+    )

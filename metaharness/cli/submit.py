@@ -1,0 +1,135 @@
+"""`submit`: a harness written by hand or by another tool becomes an iteration of a run."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from metaharness.cli import options
+from metaharness.cli.app import INTERRUPTED, command, complain
+from metaharness.cli.search import MaxCalls, MaxCandidates, MaxCases, MaxTokens, MaxUsd, Quiet, budget
+from metaharness.cli.show import printable
+
+if TYPE_CHECKING:
+    from metaharness.records import Budget, Proposal
+    from metaharness.run import Run
+    from metaharness.scoring.scoreboard import Iteration
+
+HarnessPath = Annotated[
+    Path, typer.Argument(help="A harness file, or a folder with harness.py, proposal.json and reasoning.md.")
+]
+InRun = Annotated[str | None, typer.Option("--run", "-r", help="A run's id, its beginning or its path.")]
+Hypothesis = Annotated[str | None, typer.Option(help="One sentence that the evaluation can prove wrong.")]
+Reasoning = Annotated[Path | None, typer.Option(help="A text file: why it was written so.")]
+Parents = Annotated[list[int] | None, typer.Option("--parent", min=0, help="The iteration it comes from. Repeatable.")]
+Axis = Annotated[str | None, typer.Option(help="What it changes, such as retrieval.")]
+Name = Annotated[str | None, typer.Option("--name", help="Shown in the scoreboard. Default: that of the file.")]
+INVALID = 3
+
+
+@command(
+    """
+    metaharness submit my_harness.py
+    metaharness submit my_harness/ --run first --parent 4 --hypothesis "Shorter examples lose nothing."
+    """
+)
+def submit(
+    harness: HarnessPath,
+    run_name: InRun = None,
+    name: Name = None,
+    hypothesis: Hypothesis = None,
+    reasoning: Reasoning = None,
+    parent: Parents = None,
+    axis: Axis = None,
+    budget_candidates: MaxCandidates = None,
+    budget_cases: MaxCases = None,
+    budget_calls: MaxCalls = None,
+    budget_tokens: MaxTokens = None,
+    budget_usd: MaxUsd = None,
+    root: options.Root = options.DEFAULT_ROOT,
+    quiet: Quiet = False,
+    as_json: options.AsJson = False,
+) -> None:
+    """Make a harness an iteration of a run: the ladder, the whole evaluation, a verdict against the incumbent.
+
+    It gets a round of its own, also after the search has ended; the search itself goes on as if it were not there.
+    """
+    import anyio
+
+    from metaharness.loading import read_candidate
+    from metaharness.store import find_run
+
+    told = {"name": name, "hypothesis": hypothesis, "axis": axis, "reasoning": _text(reasoning)}
+    proposal = _with(read_candidate(harness), told, parent)
+    raised = budget(budget_candidates, budget_cases, budget_calls, budget_tokens, budget_usd)
+    run, iteration = anyio.run(_add, find_run(root, run_name), proposal, raised, quiet)
+    _tell(run, iteration, as_json=as_json)
+
+
+def _with(proposal: Proposal, told: dict[str, str | None], parents: list[int] | None) -> Proposal:
+    """What the options say replaces what lies beside the harness."""
+    from dataclasses import replace
+
+    given: dict[str, Any] = {field: value for field, value in told.items() if value is not None}
+    if parents:
+        given["parents"] = tuple(parents)
+    return replace(proposal, **given)
+
+
+def _text(path: Path | None) -> str | None:
+    from metaharness.errors import UsageError
+
+    if path is None:
+        return None
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"cannot read {path}: {error}", hint="--reasoning takes a text file in UTF-8") from error
+
+
+async def _add(path: Path, proposal: Proposal, raised: Budget, quiet: bool) -> tuple[Run, Iteration | None]:
+    import anyio
+
+    from metaharness.cli.progress import Progress
+    from metaharness.cli.signals import stop_on_signal
+    from metaharness.run import Run
+    from metaharness.run.ungroup import ungrouped
+
+    added: Iteration | None = None
+    async with Run.open(path, raised=raised) as run:
+        run.listener = progress = Progress(run, quiet=quiet)
+        try:
+            with ungrouped():
+                async with anyio.create_task_group() as group:
+                    group.start_soon(stop_on_signal, run, group.cancel_scope, progress.clear)
+                    added = await run.add(proposal)
+                    group.cancel_scope.cancel()
+        finally:
+            progress.clear()
+        return run, added
+
+
+def _tell(run: Run, iteration: Iteration | None, *, as_json: bool) -> None:
+    from metaharness.cli.output import resume_command
+    from metaharness.run.summaries import summary_row
+
+    if iteration is None or (iteration.verdict is None and iteration.rejection is None):
+        print(f"interrupted: {resume_command(run)} evaluates what is left", file=sys.stderr)
+        raise typer.Exit(INTERRUPTED)
+    if as_json:
+        row = summary_row(iteration, run.history.objectives[0].name)
+        options.print_json({**row, "run": run.record.run_id, "path": str(run.store.path)})
+    elif iteration.rejection is None:
+        typer.echo(run.history.scoreboard().text(only=(iteration.number,)))
+    if iteration.rejection is not None:
+        if iteration.rejection.traceback:
+            typer.echo(printable(iteration.rejection.traceback), err=True)
+        complain(
+            f"iteration {iteration.number:03d} does not pass the ladder at {iteration.rejection.stage}: "
+            f"{printable(iteration.rejection.message)}",
+            "it is recorded as rejected; mend it and submit it again",
+        )
+        raise typer.Exit(INVALID)

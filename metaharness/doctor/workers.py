@@ -1,0 +1,82 @@
+"""Candidate code, really run: a harness of a few lines in a real worker, asking `embedded:icl` through the gateway."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import anyio
+
+from metaharness.doctor.findings import Finding
+from metaharness.domain import Case, Domain, GradeContext, Objective, Split
+from metaharness.messages import ModelSpec
+from metaharness.records import RunConfig
+from metaharness.run.standalone import Evaluation, evaluate_harness
+
+SANDBOX = "process"
+HARNESS = """
+class Harness:
+    def predict(self, text, model):
+        return model.complete(f"Labels: praise, complaint\\n\\nText: {text}\\nLabel:", max_tokens=16).text.strip()
+"""
+CONTAINMENT = (
+    "does NOT contain candidate code: that runs with your rights, reads and writes your files, uses the network"
+)
+ADVICE = "run only harnesses that you would run by hand, or run metaharness where there is nothing to lose"
+
+
+class _Exact:
+    in_place = True
+
+    def grade(self, context: GradeContext) -> bool:
+        return bool(context.output == context.case.expected)
+
+
+class Probe(Domain):
+    """Two cases, to be answered by any model."""
+
+    name = "doctor"
+    objectives = (Objective("accuracy", range=(0.0, 1.0)),)
+    evaluator = _Exact()
+
+    def cases(self, split: Split) -> Iterable[Case]:
+        """The same two for every split."""
+        return [Case(id=label, input=f"this is {label}", expected=label) for label in ("praise", "complaint")]
+
+
+def workers() -> Iterator[Finding]:
+    """Whether workers start and answer, how soon, and what they do not guard."""
+    begun = time.perf_counter()
+    answered: list[float] = []
+    with tempfile.TemporaryDirectory(prefix="metaharness-doctor-") as folder:
+        harness = Path(folder) / "harness.py"
+        harness.write_text(HARNESS, encoding="utf-8")
+        result = anyio.run(_evaluate, harness, answered)
+    yield _worked(result, [1000 * (moment - begun) for moment in answered])
+    yield Finding("sandbox", SANDBOX, "warning", CONTAINMENT, ADVICE)
+
+
+async def _evaluate(harness: Path, answered: list[float]) -> Evaluation:
+    config = RunConfig(
+        domain=f"{__name__}:{Probe.__name__}",
+        models={"target": ModelSpec(provider="embedded", name="icl")},
+        sandbox=SANDBOX,
+    )
+    return await evaluate_harness(harness, config, listen=lambda _trace: answered.append(time.perf_counter()))
+
+
+def _worked(result: Evaluation, milliseconds: list[float]) -> Finding:
+    advice = "send what stands here to the people who maintain metaharness: a harness that is sound was not evaluated"
+    if result.rejection is not None:
+        found = f"the probe was rejected at {result.rejection.stage}: {result.rejection.message}"
+        return Finding("sandbox", "worker", "problem", found, advice)
+    failed = [trace for trace in result.traces.values() if trace.status != "ok"]
+    if failed:
+        found = f"a case of the probe ended as {failed[0].status}: {failed[0].error}"
+        return Finding("sandbox", "worker", "problem", found, advice)
+    if result.score is None or not milliseconds:
+        return Finding("sandbox", "worker", "problem", "the probe was not evaluated", advice)
+    found = f"works: first answer {milliseconds[0]:.0f} ms after the start, {len(result.traces)} cases scored"
+    return Finding("sandbox", "worker", "ok", found)

@@ -1,0 +1,77 @@
+"""What evaluations run on: the door to the models, workers kept warm, and the way to stop."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from types import TracebackType
+from typing import Self
+
+import anyio
+
+from metaharness.evaluation.runner import CaseRunner, SandboxRunner
+from metaharness.evaluation.session import Doors
+from metaharness.gateway import Gateway
+from metaharness.gateway.budget import Ledger
+from metaharness.gateway.gateway import Journal
+from metaharness.gateway.prices import PriceTable
+from metaharness.gateway.providers import Provider
+from metaharness.records import Role, RunConfig
+from metaharness.run.ground import Ground
+from metaharness.sandbox import WarmPool, open_sandbox, warm_size
+
+
+class Machinery:
+    """The gateway over one journal and the workers for one split of a domain; an async context manager."""
+
+    def __init__(
+        self,
+        config: RunConfig,
+        ground: Ground,
+        journal: Journal,
+        ledger: Ledger,
+        *,
+        runner: CaseRunner | None,
+        providers: Mapping[Role, Provider] | None,
+    ) -> None:
+        """Set it up; nothing is started before it is entered.
+
+        Args:
+            config: Models, prices, concurrency and sandbox.
+            ground: The domain and the cases that will be asked.
+            journal: Where completed calls are kept.
+            ledger: The budget.
+            runner: Evaluates cases; None takes workers on this machine.
+            providers: Models to use instead of those the configuration names, by role.
+        """
+        self.stopping = False
+        self._gateway = Gateway(
+            config.models,
+            journal=journal,
+            ledger=ledger,
+            prices=PriceTable(config.prices),
+            concurrency=config.concurrency,
+            redact=ground.redact,
+            providers=providers,
+        )
+        self._background = AsyncExitStack()
+        size = warm_size(config.concurrency) if runner is None else 0
+        self._pool = WarmPool(open_sandbox(config.sandbox), ground.domain.python, size)
+        self.runner: CaseRunner = runner or SandboxRunner(ground.material(self._pool, lambda: self.stopping))
+        self.doors = Doors(self._gateway)
+
+    async def __aenter__(self) -> Self:
+        """Begin to keep workers warm."""
+        self._pool.open(await self._background.enter_async_context(anyio.create_task_group()))
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """End the workers that wait, and close the models; also when the caller is cancelled."""
+        try:
+            await self._background.aclose()  # no worker is being started any more
+        finally:
+            with anyio.CancelScope(shield=True):
+                await self._pool.aclose()
+                await self._gateway.aclose()

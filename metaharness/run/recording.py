@@ -1,0 +1,71 @@
+"""Opening a run directory to go on with it: the same domain, the budget as it was spent, the lock."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from metaharness.gateway.budget import Ledger
+from metaharness.gateway.prices import PriceTable
+from metaharness.gateway.providers import Provider, open_providers
+from metaharness.history import History
+from metaharness.holdout import sealed_spent
+from metaharness.records import Budget, Role
+from metaharness.run.ground import Ground, check_unchanged, prepare
+from metaharness.store import RunStore, load_record
+
+
+@dataclass(frozen=True)
+class Recording:
+    """What a run stands on while it is recorded."""
+
+    store: RunStore
+    ground: Ground
+    ledger: Ledger
+    """Holds the calls of the journals; what else was spent is restored by whoever counts it."""
+    providers: Mapping[Role, Provider]
+
+
+def open_recording(path: Path, raised: Budget | None, providers: Mapping[Role, Provider] | None) -> Recording:
+    """Open a run directory as its owner.
+
+    Args:
+        path: The directory.
+        raised: Upper bounds that replace those of the configuration for this session; None in a field keeps it.
+        providers: Models to use instead of those the configuration names, by role.
+
+    Raises:
+        MetaharnessError: It is recorded by another process, is damaged, or its domain has changed.
+    """
+    record = load_record(path)
+    ground = prepare(record.config)
+    check_unchanged(record, ground)
+    bounds = record.config.budget.model_copy(update=raised.model_dump(exclude_none=True) if raised else {})
+    ledger = Ledger(bounds, PriceTable(record.config.prices))
+    ledger.check_prices(record.config.models.values())
+    providers = providers or open_providers(record.config.models)
+    store = RunStore.open(
+        path,
+        record=True,
+        redact=ground.redact,
+        on_entry=lambda entry: ledger.restore([(entry.attribution.role, entry.call)]),
+    )
+    return Recording(store, ground, ledger, providers)
+
+
+def recorded_seconds(history: History) -> float:
+    """How long the run had been recorded when its last score was written."""
+    scores = [iteration.score for iteration in history if iteration.score is not None]
+    return max([score.spent.seconds for score in scores] + [sealed_spent(history.store).seconds])
+
+
+@contextmanager
+def closed_on_error(store: RunStore) -> Iterator[None]:
+    """Give the lock back when a run cannot be set up after all."""
+    try:
+        yield
+    except BaseException:
+        store.close()
+        raise
