@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Annotated, Any, ParamSpec
 
 import typer
+from typer.core import TyperGroup
 
 from metaharness import __version__
 from metaharness.errors import MetaharnessError
@@ -21,8 +22,25 @@ INTERRUPTED = 130
 EPILOG = """Exit codes: 0 success; 1 a failure of ours or of the environment; 2 wrong usage;
 3 the candidate or the domain is invalid; 130 interrupted (resume goes on)."""
 
+ORDER = (
+    *("demo", "init", "check", "evaluate", "run", "resume", "submit", "finish", "export"),
+    *("runs", "scoreboard", "show", "trace", "diff", "compare", "summary", "cost", "doctor"),
+)
+"""As a person meets them: first what does something, then what shows it."""
+
+
+class Ordered(TyperGroup):
+    """Lists the commands in that order; one that is not in it comes last."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Their names."""
+        names = super().list_commands(ctx)
+        return sorted(names, key=lambda name: ORDER.index(name) if name in ORDER else len(ORDER))
+
+
 app = typer.Typer(
     name="metaharness",
+    cls=Ordered,
     help="Search over the code around a frozen language model: evaluate harnesses, keep every trace, improve them.",
     epilog=EPILOG,
     no_args_is_help=True,

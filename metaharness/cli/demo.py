@@ -127,20 +127,31 @@ def next_steps(path: Path, winner: int, baseline: int) -> str:
     program = "uv run metaharness" if "UV_RUN_RECURSION_DEPTH" in os.environ else "metaharness"
     root = "" if path.parent == options.DEFAULT_ROOT else f" --root {shlex.quote(str(path.parent))}"
     run = f"--run {path.name}{root}"
+    closer = _aligned(
+        (f"{program} show {winner} {run}", "the best harness: source, reasoning, numbers"),
+        (f"{program} trace {winner} {run} --failures", "the raw cases that it gets wrong"),
+        (f"{program} compare {winner} {baseline} {run}", "case by case against the best baseline"),
+        (f"{program} export {path.name}{root}", "the best harness as a folder that runs on its own"),
+    )
+    own = _aligned(
+        (f"{program} init my_domain", "a domain to start from: cases, evaluator, baselines"),
+        (f"{program} check my_domain", "whether it can be searched"),
+        (f"{program} run --domain my_domain", "--model anthropic:NAME or openai:NAME for a language model"),
+    )
     return f"""\
 To look closer
-  {program} show {winner} {run}                 the best harness: source, reasoning, numbers
-  {program} trace {winner} {run} --failures     the raw cases that it gets wrong
-  {program} compare {winner} {baseline} {run}            case by case against the best baseline
-  {program} export {path.name}{root}                    the best harness as a folder that runs on its own
+{closer}
 
 In a repository of your own
-  {program} init my_domain                      a domain to start from: cases, evaluator, baseline
-  {program} check my_domain
-  {program} run --domain my_domain              --model anthropic:NAME or openai:NAME for a language model
+{own}
 
 From Claude Code, or any coding agent with a shell: start it there and say
-  Run `{program} run -d my_domain --iterations 0 --name mine`, which scores the baselines. Then, again and again: read
+  Run `{program} run -d my_domain --iterations 0 --name mine`: it scores the baselines. Then, again and again: read
   `{program} scoreboard mine` and `{program} trace N --run mine --failures`, write a better harness.py
   as my_domain/DOMAIN.md says, and hand it in with
   `{program} submit harness.py --run mine --hypothesis "..."`."""
+
+
+def _aligned(*rows: tuple[str, str]) -> str:
+    width = max(len(command) for command, _ in rows)
+    return "\n".join(f"  {command:<{width}}  {what}" for command, what in rows)

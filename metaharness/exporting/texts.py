@@ -93,7 +93,8 @@ def page(numbers: Mapping[str, Any], files: Sequence[str], warnings: Sequence[st
         "",
         *[f"**Warning:** {warning}.\n" for warning in warnings],
         *_table(numbers),
-        "With Python 3.11 or later:",
+        "With Python 3.11 or later, and metaharness itself installed from its repository, as it is not on the package "
+        "index:",
         "",
         "```sh",
         "pip install -r requirements.txt",

@@ -10,7 +10,10 @@ from run_kit import assert_complains, executed, say
 
 from metaharness import __version__
 
-COMMANDS = ("run", "resume", "evaluate", "check", "runs", "scoreboard", "trace", "diff", "compare", "summary", "cost")
+COMMANDS = (
+    *("demo", "init", "check", "run", "resume", "evaluate", "submit", "finish", "export", "doctor"),
+    *("runs", "scoreboard", "show", "trace", "diff", "compare", "summary", "cost"),
+)
 HEAVY = ("pydantic", "anyio", "anthropic", "openai", "rich", "filelock", "asyncio")
 
 

@@ -179,7 +179,7 @@ def test_one_that_is_killed_or_interrupted_in_the_middle_is_ended_by_resume(
         for number, code in ((signal.SIGKILL, -9), (signal.SIGINT, 130)):
             runs = shutil.copytree(root, tmp_path / str(code))
             run = runs / "first"
-            toy.write_script(rules(CASES, delay_ms=150))
+            toy.write_script(rules(CASES, delay_ms=500))
             with started("submit", mine, "--root", runs, "--name", "mine") as process:
                 trace = run / "iterations" / "003" / "eval_trace.jsonl"
                 assert wait_until(process, lambda trace=trace: count_lines(trace) >= 1)  # type: ignore[misc]

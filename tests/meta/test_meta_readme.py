@@ -23,6 +23,9 @@ NOT_RUN = {
 }
 """Commands that are shown but not run here, and why. Scripts of the repository are checked to be there."""
 
+DEMO = "uv run metaharness demo"
+"""Its output stands in the README."""
+
 NEEDS_A_MODEL = ("anthropic:", "openai:")
 """A command with one of these is parsed only: the model is not here."""
 
@@ -65,6 +68,9 @@ def test_the_commands_run_one_after_another_in_an_empty_folder(tmp_path: Path) -
         )
         assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
         assert "Traceback" not in done.stderr
+        if command == DEMO:
+            shown = [line for line in fenced(README, "text")[0].splitlines() if not line.startswith("cost: ")]
+            assert [line for line in shown if line not in done.stdout.splitlines()] == []
 
 
 def not_run(command: str) -> bool:
