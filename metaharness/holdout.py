@@ -101,6 +101,12 @@ def sealed_fingerprints(domain: Domain) -> dict[str, Fingerprint]:
     return fingerprints(split_cases(domain, Split.TEST))
 
 
+def sealed_size(domain: Domain) -> tuple[int, int]:
+    """How many cases the test split has, and how many units (groups, or cases) they make."""
+    cases = split_cases(domain, Split.TEST)
+    return len(cases), len({case.group or case.id for case in cases})
+
+
 def require_sealed(store: RunStore) -> None:
     """Make sure that the test split of a run is still sealed: after its opening nothing may be searched for.
 

@@ -242,7 +242,7 @@ def read_candidate(path: Path) -> Proposal:
 
     Raises:
         UsageError: There is nothing, or a folder without `harness.py`.
-        DomainError: A file of it cannot be read.
+        DomainError: A file of it cannot be read, or is a symbolic link: what that leads to would be taken for its own.
     """
     if not path.exists():
         raise UsageError(f"there is no harness at {path}", hint="give a Python file, or a folder that holds harness.py")
@@ -251,6 +251,9 @@ def read_candidate(path: Path) -> Proposal:
     if path.is_file():
         return Proposal(files={"harness.py": _text(path)}, name=path.stem)
     about_it = {path / name for name in META_FILES}
+    linked = next((file for file in sorted(path.rglob("*")) if file.is_symlink()), None)
+    if linked is not None:
+        raise DomainError(f"{linked} is a symbolic link", hint="put a copy there: a candidate holds files and folders")
     files = {
         file.relative_to(path).as_posix(): _text(file)
         for file in sorted(path.rglob("*"))

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from metaharness.limits import Limits as Limits  # noqa: PLC0414 - part of what is on disk, so it is found here as well
 from metaharness.messages import ModelSpec, Record
 
 SCHEMA_VERSION = 1
@@ -303,19 +304,6 @@ class Budget(Record):
     usd: float | None = Field(default=None, ge=0)
 
 
-class Limits(Record):
-    """What one evaluation may use."""
-
-    case_seconds: float = Field(default=60.0, gt=0)
-    """The harness's own time per case; waiting for a model does not count."""
-    learn_seconds: float = Field(default=300.0, gt=0)
-    call_seconds: float = Field(default=120.0, gt=0)
-    """The deadline of one model call; beyond it the call is an infrastructure failure."""
-    calls_per_case: int = Field(default=1000, ge=1)
-    memory_mb: int = Field(default=2048, ge=64)
-    """Address space of a worker."""
-
-
 class RunConfig(BaseModel):
     """Everything a person chooses about a run. One value, passed down whole."""
 
@@ -340,7 +328,11 @@ class RunConfig(BaseModel):
     limit: int | None = Field(default=None, ge=1)
     """Only the first so many cases of the search split in the run's order; None takes all."""
     seed: int = 0
-    sandbox: str = "process"
+    sandbox: str = "auto"
+    """Where candidate code runs: `auto`, `bubblewrap`, `landlock`, `sandbox-exec`, `process` or `command`. A score says
+    which it was in the end."""
+    sandbox_command: str | None = None
+    """What starts a worker over stdin and stdout, for the sandbox `command`: `docker run -i --rm IMAGE`."""
     budget: Budget = Budget()
     prices: dict[str, tuple[float, float]] = {}
     """Dollars per million input and output tokens by `provider:name`, where the price table lacks the model."""
@@ -393,3 +385,5 @@ class EvaluationPlan:
     concurrency: int = 8
     serial: bool = False
     """One worker, one thread, in order: for online domains and order-dependent harnesses."""
+    fail_fast: tuple[tuple[tuple[str, int], ...], tuple[tuple[str, int], ...]] | None = None
+    """Once each pair of the first part has failed by the candidate's doing, those of the second are skipped."""

@@ -1,4 +1,4 @@
-"""The public test kit: stand-ins that ship with the package, and the check that every domain runs."""
+"""The public test kit: stand-ins that ship with the package, the checks that every domain and every sandbox run."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 import anyio
 import anyio.to_thread
 
+from metaharness.attacks import SandboxReport, check_sandbox
 from metaharness.domain import Case, Domain, GradeContext, Split, split_cases
 from metaharness.errors import DomainError, MetaharnessError
 from metaharness.evaluation.grading import grade_record
@@ -25,11 +26,10 @@ from metaharness.holdout import sealed_fingerprints
 from metaharness.loading import read_candidate
 from metaharness.proposers.scripted import ScriptedProposer
 from metaharness.records import EvaluationPlan, RunConfig
-from metaharness.run.ground import prepare
+from metaharness.run.ground import prepare, sandbox_of
 from metaharness.run.ungroup import ungrouped
-from metaharness.sandbox import open_sandbox
 
-__all__ = ["DomainReport", "ScriptedModel", "ScriptedProposer", "check_domain"]
+__all__ = ["DomainReport", "SandboxReport", "ScriptedModel", "ScriptedProposer", "check_domain", "check_sandbox"]
 
 MOST_SHARED = 0.01
 """The share of a split that may stand in another one before the domain is not valid: few sets are free of repeats."""
@@ -175,7 +175,7 @@ async def _baseline(path: Path, config: RunConfig, report: DomainReport) -> None
         try:
             gateway.open()
             with ungrouped():
-                smoke = await SandboxRunner(ground.material(open_sandbox(config.sandbox), lambda: False)).smoke(
+                smoke = await SandboxRunner(ground.material(sandbox_of(config, ground), lambda: False)).smoke(
                     plan, Doors(gateway)
                 )
         finally:

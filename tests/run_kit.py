@@ -127,6 +127,7 @@ class Toy:
             "models": {"target": ModelSpec(provider="scripted", name=str(self.script))},
             "iterations": len(list((self.folder / "proposals").iterdir())),
             "concurrency": 4,
+            "sandbox": "process",
             **self.defaults,
             **changes,
         }
@@ -136,7 +137,8 @@ class Toy:
 
     def arguments(self, *more: object) -> list[str]:
         """`--domain ... --model ...` for the command line."""
-        return ["--domain", str(self.folder), "--model", f"scripted:{self.script}", *map(str, more)]
+        model = f"scripted:{self.script}"
+        return ["--domain", str(self.folder), "--model", model, "--sandbox", "process", *map(str, more)]
 
     def write_script(self, rules: Iterable[Mapping[str, Any]]) -> None:
         self.script.write_text("".join(json.dumps(rule) + "\n" for rule in rules))

@@ -20,10 +20,10 @@ P = ParamSpec("P")
 
 INTERRUPTED = 130
 EPILOG = """Exit codes: 0 success; 1 a failure of ours or of the environment; 2 wrong usage;
-3 the candidate or the domain is invalid; 130 interrupted (resume goes on)."""
+3 the candidate or the domain is invalid; 4 a gate did not pass; 130 interrupted (resume goes on)."""
 
 ORDER = (
-    *("demo", "init", "check", "evaluate", "run", "resume", "submit", "finish", "export"),
+    *("demo", "init", "check", "plan", "calibrate", "evaluate", "run", "resume", "submit", "finish", "export"),
     *("runs", "scoreboard", "show", "trace", "diff", "compare", "summary", "cost", "doctor"),
 )
 """As a person meets them: first what does something, then what shows it."""
@@ -104,6 +104,7 @@ def main(argv: list[str] | None = None) -> int:
         argv: The arguments without the program's name; None takes those of the process.
     """
     from metaharness.cli import (  # noqa: F401 - they register
+        calibrate,
         check,
         demo,
         doctor,
@@ -112,6 +113,7 @@ def main(argv: list[str] | None = None) -> int:
         finish,
         init,
         inspect,
+        plan,
         runs,
         search,
         show,

@@ -29,7 +29,8 @@ def check(
     model: options.Model = "embedded:icl",
     base_url: options.BaseUrl = None,
     judge: options.Judge = None,
-    sandbox: options.Sandbox = "process",
+    sandbox: options.Sandbox = "auto",
+    sandbox_command: options.SandboxCommand = None,
     as_json: options.AsJson = False,
 ) -> None:
     """Check a domain: splits, evaluator, baselines on the ladder, text shared across splits."""
@@ -42,7 +43,7 @@ def check(
         domain=options.domain_reference(domain),
         domain_options=options.domain_options(data, text_field, label_field, domain_option),
         models=options.models(model, base_url, judge),
-        sandbox=sandbox,
+        **options.sandbox(sandbox, sandbox_command),
     )
     report = anyio.run(check_domain, config)
     if as_json:

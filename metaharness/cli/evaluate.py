@@ -1,4 +1,4 @@
-"""`evaluate`: the standalone evaluator."""
+"""`evaluate`: the standalone evaluator; what a job is gated by stands in `gates`."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from metaharness.cli import options
+from metaharness.cli import gates, options
 from metaharness.cli.app import INTERRUPTED, command, complain
 from metaharness.cli.progress import Line
 
 if TYPE_CHECKING:
+    from metaharness.domain import Split
     from metaharness.records import CaseTrace, Rejection, RunConfig
     from metaharness.run.standalone import Evaluation
 
@@ -30,6 +31,9 @@ INVALID = 3
     metaharness evaluate harness.py --domain my_domain
     metaharness evaluate harness.py -d text_classification --data DATA --limit 20 --trials 3 --json
     metaharness evaluate harness.py -d my_domain -m openai:qwen3 --base-url http://127.0.0.1:8000/v1
+    metaharness evaluate harness.py -d my_domain --save main.json
+    metaharness evaluate harness.py -d my_domain --against main.json --fail-if worse --report junit --report-file r.xml
+    metaharness evaluate harness.py -d my_domain --against latest/3 --min 0.8 --fresh --report markdown
     """
 )
 def evaluate(
@@ -48,14 +52,24 @@ def evaluate(
     price: options.Price = None,
     concurrency: options.Concurrency = 8,
     seed: options.Seed = 0,
-    sandbox: options.Sandbox = "process",
+    sandbox: options.Sandbox = "auto",
+    sandbox_command: options.SandboxCommand = None,
     no_ladder: Unchecked = False,
     trace_file: TraceFile = None,
+    against: gates.Against = None,
+    fail_if: gates.FailIf = None,
+    least: gates.Least = None,
+    save: gates.Save = None,
+    fresh: gates.Fresh = False,
+    report: gates.Report = None,
+    report_file: gates.ReportFile = None,
+    root: options.Root = options.DEFAULT_ROOT,
     as_json: options.AsJson = False,
 ) -> None:
-    """Score one harness on the cases of a domain. No run is recorded."""
-    import anyio
+    """Score one harness on the cases of a domain. No run is recorded.
 
+    With --against it is compared case by case; with --fail-if or --min the exit code is 4 when that is not passed.
+    """
     from metaharness.records import RunConfig
 
     config = RunConfig(
@@ -66,37 +80,78 @@ def evaluate(
         trials=trials,
         limit=limit,
         seed=seed,
-        sandbox=sandbox,
+        **options.sandbox(sandbox, sandbox_command),
         prices=options.prices(price),
     )
+    asked = gates.Gating(against, fail_if, least, save, fresh, report, report_file, root)
+    _evaluate(harness, config, split, asked, ladder=not no_ladder, trace_file=trace_file, as_json=as_json)
+
+
+def _evaluate(
+    harness: Path,
+    config: RunConfig,
+    split_name: str,
+    asked: gates.Gating,
+    *,
+    ladder: bool,
+    trace_file: Path | None,
+    as_json: bool,
+) -> None:
+    split = chosen_split(split_name)
+    begun = asked.begin(config, split, as_json=as_json)
     if trace_file is not None:
-        _write_traces(trace_file, [], mode="a")  # a path that cannot be written is told before anything is paid for
-    stopped, result = anyio.run(_evaluate, harness, config, split, not no_ladder)
-    if result is None:
-        raise KeyboardInterrupt
+        write_traces(trace_file, [], mode="a")  # a path that cannot be written is told before anything is paid for
+    stopped, result = evaluated(harness, config, split, ladder=ladder, first_trial=begun.first_trial)
     if trace_file is not None:
-        _write_traces(trace_file, [trace for _, trace in sorted(result.traces.items())], mode="w")
+        write_traces(trace_file, [trace for _, trace in sorted(result.traces.items())], mode="w")
+    begun.judge(result)
+    begun.keep(harness, result)
+    printed = begun.tell_report(harness, config, result)
     if as_json:
-        options.print_json(_record(harness, config, split, result))
-    elif result.rejection is None:
-        _print(split, result)
-    _exit(harness, result.rejection, stopped=stopped)
+        options.print_json({**_record(harness, config, split.value, result), **begun.record()})
+    elif result.rejection is None and not printed:
+        _print(split.value, result)
+        for line in begun.lines():
+            typer.echo(line)
+    check_ended(harness, result.rejection, stopped=stopped)
+    begun.exit()
 
 
-async def _evaluate(harness: Path, config: RunConfig, split: str, ladder: bool) -> tuple[bool, Evaluation | None]:
-    """The evaluation beside a task that listens for signals: the first lets what is in the air end.
+def chosen_split(name: str) -> Split:
+    """The split that a person names; the sealed one cannot be."""
+    from metaharness.domain import Split
+    from metaharness.errors import UsageError
 
-    Returns whether it was stopped, and what came out; None when a second signal dropped it.
+    if name not in ("search", "train"):
+        raise UsageError(f"--split {name!r} cannot be evaluated", hint="valid: search, train; test is sealed")
+    return Split(name)
+
+
+def evaluated(
+    harness: Path, config: RunConfig, split: Split, *, ladder: bool = True, first_trial: int = 0
+) -> tuple[bool, Evaluation]:
+    """Evaluate until the end or a signal. Returns whether it was stopped, and what came out.
+
+    Raises:
+        KeyboardInterrupt: A second signal dropped what was in the air.
     """
     import anyio
 
-    from metaharness.domain import Split
-    from metaharness.errors import UsageError
+    stopped, result = anyio.run(_until_signal, harness, config, split, ladder, first_trial)
+    if result is None:
+        raise KeyboardInterrupt
+    return stopped, result
+
+
+async def _until_signal(
+    harness: Path, config: RunConfig, split: Split, ladder: bool, first_trial: int
+) -> tuple[bool, Evaluation | None]:
+    """The evaluation beside a task that listens for signals: the first lets what is in the air end."""
+    import anyio
+
     from metaharness.run.standalone import evaluate_harness
     from metaharness.run.ungroup import ungrouped
 
-    if split not in ("search", "train"):
-        raise UsageError(f"--split {split!r} cannot be evaluated", hint="valid: search, train; test is sealed")
     stopping = False
     line = Line()
     result: Evaluation | None = None
@@ -114,7 +169,13 @@ async def _evaluate(harness: Path, config: RunConfig, split: str, ladder: bool) 
             group.start_soon(listen)
             try:
                 result = await evaluate_harness(
-                    harness, config, split=Split(split), ladder=ladder, listen=_Counter(line), stop=lambda: stopping
+                    harness,
+                    config,
+                    split=split,
+                    ladder=ladder,
+                    first_trial=first_trial,
+                    listen=_Counter(line),
+                    stop=lambda: stopping,
                 )
             finally:
                 line.clear()
@@ -177,8 +238,8 @@ _SHOWN = {
 }
 
 
-def _exit(harness: Path, rejection: Rejection | None, *, stopped: bool) -> None:
-    """Say what went wrong, if anything did."""
+def check_ended(harness: Path, rejection: Rejection | None, *, stopped: bool) -> None:
+    """Say what went wrong, if anything did, and end the command there."""
     if rejection is not None:
         if rejection.traceback:
             typer.echo(rejection.traceback, err=True)
@@ -210,7 +271,8 @@ def _print(split: str, result: Evaluation) -> None:
     typer.echo(f"cost: {spent.calls:,} calls, {tokens:,} tokens, ${spent.usd:.4f}, {spent.seconds:.2f} s")
 
 
-def _write_traces(path: Path, traces: Sequence[CaseTrace], *, mode: str) -> None:
+def write_traces(path: Path, traces: Sequence[CaseTrace], *, mode: str) -> None:
+    """Write raw traces, a line each; in mode "a" none, to see whether it can be done."""
     from metaharness.errors import UsageError
 
     lines = [trace.model_dump_json() + "\n" for trace in traces]

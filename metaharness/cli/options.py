@@ -38,7 +38,19 @@ Concurrency = Annotated[int, typer.Option("--concurrency", "-c", min=1, max=1024
 Trials = Annotated[int, typer.Option(min=1, help="Evaluate every case so many times.")]
 Limit = Annotated[int | None, typer.Option(min=1, help="Only the first so many cases of the split.")]
 Seed = Annotated[int, typer.Option(help="Orders the cases and seeds model.random.")]
-Sandbox = Annotated[str, typer.Option(help="Where candidate code runs: process.")]
+Sandbox = Annotated[
+    str,
+    typer.Option(
+        help="Where candidate code runs: auto (the strongest that works here), bubblewrap, landlock, sandbox-exec; "
+        "process contains nothing."
+    ),
+]
+SandboxCommand = Annotated[
+    str | None,
+    typer.Option(
+        help="Starts a worker over stdin and stdout instead, such as 'docker run -i --rm --network none IMAGE'."
+    ),
+]
 Root = Annotated[Path, typer.Option("--root", envvar="METAHARNESS_ROOT", help="The folder of all runs.")]
 RunName = Annotated[str | None, typer.Argument(metavar="[RUN]", help="A run's id, its beginning or its path.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
@@ -86,6 +98,17 @@ def _absolute(spec: ModelSpec) -> ModelSpec:
     if spec.provider != "scripted":
         return spec
     return spec.model_copy(update={"name": str(Path(spec.name).expanduser().resolve())})
+
+
+def sandbox(name: str, prefix: str | None) -> dict[str, Any]:
+    """The sandbox as a run is configured with it, from `--sandbox` and `--sandbox-command`."""
+    from metaharness.errors import UsageError
+
+    if prefix is None:
+        return {"sandbox": name}
+    if name not in ("auto", "command"):
+        raise UsageError(f"--sandbox {name} and --sandbox-command exclude each other", hint="leave out one of them")
+    return {"sandbox": "command", "sandbox_command": prefix}
 
 
 def prices(told: Sequence[str] | None) -> dict[str, tuple[float, float]]:

@@ -54,7 +54,8 @@ def run(
     trials: options.Trials = 1,
     limit: options.Limit = None,
     seed: options.Seed = 0,
-    sandbox: options.Sandbox = "process",
+    sandbox: options.Sandbox = "auto",
+    sandbox_command: options.SandboxCommand = None,
     budget_candidates: MaxCandidates = None,
     budget_cases: MaxCases = None,
     budget_calls: MaxCalls = None,
@@ -68,20 +69,19 @@ def run(
     """Search: score the baselines, then let a proposer write better harnesses, round after round."""
     from metaharness.records import RunConfig
 
-    chosen = options.domain_options(data, text_field, label_field, domain_option)
     config = RunConfig(
         domain=options.domain_reference(domain),
-        domain_options=chosen,
+        domain_options=(chosen := options.domain_options(data, text_field, label_field, domain_option)),
         models=options.models(model, base_url, judge),
         proposer=proposer,
-        iterations=_iterations(iterations, proposer, domain, chosen),
+        iterations=chosen_iterations(iterations, proposer, domain, chosen),
         candidates_per_round=candidates_per_round,
         patience=patience,
         concurrency=concurrency,
         trials=trials,
         limit=limit,
         seed=seed,
-        sandbox=sandbox,
+        **options.sandbox(sandbox, sandbox_command),
         budget=budget(budget_candidates, budget_cases, budget_calls, budget_tokens, budget_usd),
         prices=options.prices(price),
     )
@@ -120,7 +120,7 @@ def _create(config: RunConfig, root: Path, name: str | None) -> Run:
     return Run.create(config, root, name=name)
 
 
-def _iterations(wanted: int | None, proposer: str, domain: str, chosen: dict[str, str]) -> int:
+def chosen_iterations(wanted: int | None, proposer: str, domain: str, chosen: dict[str, str]) -> int:
     """How many candidates to propose: as many as were asked for, but no more than a script has."""
     from metaharness.loading import load_domain
     from metaharness.proposers import open_proposer

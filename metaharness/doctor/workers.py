@@ -14,17 +14,16 @@ from metaharness.domain import Case, Domain, GradeContext, Objective, Split
 from metaharness.messages import ModelSpec
 from metaharness.records import RunConfig
 from metaharness.run.standalone import Evaluation, evaluate_harness
+from metaharness.sandbox.choosing import CONTAINED, WAY_OUT, Tried, tried
 
-SANDBOX = "process"
 HARNESS = """
 class Harness:
     def predict(self, text, model):
         return model.complete(f"Labels: praise, complaint\\n\\nText: {text}\\nLabel:", max_tokens=16).text.strip()
 """
-CONTAINMENT = (
-    "does NOT contain candidate code: that runs with your rights, reads and writes your files, uses the network"
-)
-ADVICE = "run only harnesses that you would run by hand, or run metaharness where there is nothing to lose"
+BEST = next(iter(CONTAINED))
+UNCONTAINED = "process"
+NOTHING_HOLDS = "nothing here contains candidate code, so `--sandbox auto` refuses"
 
 
 class _Exact:
@@ -47,22 +46,38 @@ class Probe(Domain):
 
 
 def workers() -> Iterator[Finding]:
-    """Whether workers start and answer, how soon, and what they do not guard."""
+    """What contains candidate code here, whether workers start and answer in it, and how soon."""
+    found = tried(None)
+    holding = [one.name for one in found if one.problem is None]
+    yield from map(_contained, found)
+    if not holding:
+        yield Finding("sandbox", "auto", "problem", NOTHING_HOLDS, WAY_OUT)
+    yield _worked_in(holding[0] if holding else UNCONTAINED)
+
+
+def _contained(one: Tried) -> Finding:
+    if one.problem is None:
+        found = "contains candidate code; `--sandbox auto` takes it"
+        return Finding("sandbox", one.name, "ok", found)
+    advice = WAY_OUT if one.name == BEST else None
+    return Finding("sandbox", one.name, "warning" if advice else "ok", f"cannot be used: {one.problem}", advice)
+
+
+def _worked_in(sandbox: str) -> Finding:
     begun = time.perf_counter()
     answered: list[float] = []
     with tempfile.TemporaryDirectory(prefix="metaharness-doctor-") as folder:
         harness = Path(folder) / "harness.py"
         harness.write_text(HARNESS, encoding="utf-8")
-        result = anyio.run(_evaluate, harness, answered)
-    yield _worked(result, [1000 * (moment - begun) for moment in answered])
-    yield Finding("sandbox", SANDBOX, "warning", CONTAINMENT, ADVICE)
+        result = anyio.run(_evaluate, harness, sandbox, answered)
+    return _worked(result, [1000 * (moment - begun) for moment in answered])
 
 
-async def _evaluate(harness: Path, answered: list[float]) -> Evaluation:
+async def _evaluate(harness: Path, sandbox: str, answered: list[float]) -> Evaluation:
     config = RunConfig(
         domain=f"{__name__}:{Probe.__name__}",
         models={"target": ModelSpec(provider="embedded", name="icl")},
-        sandbox=SANDBOX,
+        sandbox=sandbox,
     )
     return await evaluate_harness(harness, config, listen=lambda _trace: answered.append(time.perf_counter()))
 

@@ -5,13 +5,16 @@ a fresh worker, where its completed calls are answered from the journal, and onl
 charged. After three workers lost that way nothing is shared any more: every case that is left is asked alone, in
 the plan's order, so that the numbers do not depend on which cases happened to be open together. Three timeouts alone
 end the evaluation: what comes after the third in the plan is `skipped`, which counts as failed.
+
+So is what comes after the plan's first pairs once each of those has failed by the candidate's own doing. It also holds
+for what was answered meanwhile: how much that is depends on how many cases are asked at the same time.
 """
 
 from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Protocol
 
@@ -22,7 +25,7 @@ from metaharness.evaluation.ladder import Smoke, climb
 from metaharness.evaluation.scope import Ended
 from metaharness.evaluation.session import Doors, Session
 from metaharness.evaluation.workbench import Material, Workbench
-from metaharness.records import CaseTrace, EvaluationPlan, Status
+from metaharness.records import SCORED_AS_WORST, CaseTrace, EvaluationPlan, Status
 
 LOST_WORKERS = 3
 """So many shared workers may be lost before the rest is asked alone."""
@@ -48,6 +51,30 @@ class CaseRunner(Protocol):
         Pairs that were not reached (a stop, a lost connection to a cluster) yield nothing: they stay planned.
         """
         ...
+
+
+def hopeless(plan: EvaluationPlan) -> bool:
+    """Whether the pairs that decide have all failed before, and others are still to be skipped for it."""
+    return plan.fail_fast is not None and plan.fail_fast[1] != () and plan.fail_fast[0] == ()
+
+
+class _FailFast:
+    """Watches the first pairs of an evaluation fail."""
+
+    def __init__(self, plan: EvaluationPlan) -> None:
+        first, rest = plan.fail_fast or ((), ())
+        self._to_fail = set(first)
+        self._rest = dict.fromkeys(rest)
+
+    def take(self, trace: CaseTrace) -> None:
+        """A case that was asked has ended. One that is `ok` or missing is never taken out, so the rule never holds."""
+        if trace.status in SCORED_AS_WORST:
+            self._to_fail.discard((trace.case_id, trace.trial))
+
+    @property
+    def skipped(self) -> Collection[tuple[str, int]]:
+        """What is not asked any more, in order; nothing while a first pair has not failed."""
+        return () if self._to_fail else self._rest.keys()
 
 
 class SandboxRunner:
@@ -76,24 +103,35 @@ class SandboxRunner:
 
 async def _all_trials(bench: Workbench, out: MemoryObjectSendStream[CaseTrace]) -> None:
     """Every trial by itself: fresh workers, `learn`, the trial's number in the seed."""
+    fail_fast = _FailFast(bench.plan)
     async with out:
         for trial in sorted({trial for _, trial in bench.plan.pairs}):
             pairs = [case_id for case_id, of in bench.plan.pairs if of == trial]
             if not bench.stopped:
-                await _Trial(bench, trial, pairs, out).run()
+                await _Trial(bench, trial, pairs, out, fail_fast).run()
+        if not bench.stopped:
+            for case_id, trial in fail_fast.skipped:
+                reason = "every one of the first cases failed, so the others were not asked"
+                await out.send(bench.unasked(case_id, trial, "skipped", reason))
 
 
 class _Trial:
     """The pairs of one trial."""
 
     def __init__(
-        self, bench: Workbench, trial: int, case_ids: list[str], out: MemoryObjectSendStream[CaseTrace]
+        self,
+        bench: Workbench,
+        trial: int,
+        case_ids: list[str],
+        out: MemoryObjectSendStream[CaseTrace],
+        fail_fast: _FailFast,
     ) -> None:
         self.bench = bench
         self.trial = trial
         self.queue = deque(case_ids)
         self.suspects: deque[str] = deque()
         self.out = out
+        self.fail_fast = fail_fast
         self.order = {case_id: place for place, case_id in enumerate(case_ids)}
         self.lost = 0
         self.hung: list[str] = []
@@ -103,6 +141,7 @@ class _Trial:
 
     async def run(self) -> None:
         """Lanes first, then the suspects one by one, then what could not be asked."""
+        self._leave_out()
         workers, threads = _shape(self.bench.plan, len(self.queue))
         async with anyio.create_task_group() as group:
             for _ in range(workers):
@@ -111,6 +150,7 @@ class _Trial:
             await self.out.send(self.bench.learn_trace(self.trial, self.learned))
         self.suspects = deque(sorted([*self.suspects, *self.queue], key=self.order.__getitem__))
         self.queue.clear()
+        self._leave_out()
         while self.suspects and not self.bench.stopped and len(self.hung) < TIMEOUTS_ALONE:
             await self._alone()
         if len(self.hung) >= TIMEOUTS_ALONE and not self.bench.stopped:
@@ -162,7 +202,7 @@ class _Trial:
             if ended.lost:
                 self.suspects.append(case_id)
                 return
-            await self.out.send(await self.bench.trace(case_id, self.trial, ended))
+            await self._ended(await self.bench.trace(case_id, self.trial, ended))
             if self.bench.material.domain.online and not await self._learn_from(session, case_id):
                 return
 
@@ -186,7 +226,21 @@ class _Trial:
                 trace = await self.bench.trace(case_id, self.trial, ended)
                 if trace.status == "timeout":
                     self.hung.append(case_id)
-                await self.out.send(trace)
+                await self._ended(trace)
+
+    async def _ended(self, trace: CaseTrace) -> None:
+        """A case that was asked has ended."""
+        self.fail_fast.take(trace)
+        self._leave_out()
+        await self.out.send(trace)
+
+    def _leave_out(self) -> None:
+        """Ask nothing that is to be skipped."""
+        skipped = self.fail_fast.skipped
+        for waiting in (self.queue, self.suspects) if skipped else ():
+            kept = [case_id for case_id in waiting if (case_id, self.trial) not in skipped]
+            waiting.clear()
+            waiting.extend(kept)
 
     async def _skip_after(self, last: str) -> None:
         """Skip what comes after a case in the plan, also what was answered: it must not matter what was asked first."""

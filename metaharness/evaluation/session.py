@@ -98,11 +98,9 @@ class Session:
         await self._send(
             {
                 "kind": "init",
-                "folder": str(candidate.folder),
-                "entry": candidate.entry,
-                "importable": candidate.importable,
+                **candidate.frame(self._process.inside),
                 "driver_source": driver.read_text(encoding="utf-8") if driver is not None else None,
-                "memory": (self._plan.limits.memory_mb << 20) + self._threads * STACK,
+                "limits": self._limits(),
                 "stack": STACK,
                 "most": [MAX_PROMPT, MAX_ANSWER, MAX_DEPTH],
             }
@@ -130,6 +128,18 @@ class Session:
         return await self._run(frame, case_id, trial, self._plan.limits.case_seconds)
 
     # -- inside --------------------------------------------------------------------------------------------------
+
+    def _limits(self) -> dict[str, int]:
+        """Bytes, seconds and counts, as the worker sets them on itself."""
+        limits = self._plan.limits
+        return {
+            "memory": (limits.memory_mb << 20) + self._threads * STACK,
+            "cpu": limits.cpu_seconds,
+            "file_size": limits.file_size_mb << 20,
+            "open_files": limits.open_files,
+            "core": 0,
+            **({"processes": limits.processes} if self._process.counts_processes else {}),
+        }
 
     async def _why_not_started(self, driver: Path | None) -> MetaharnessError | None:
         """Wait until the worker stands, before any line of the candidate runs: what fails here is not its doing."""

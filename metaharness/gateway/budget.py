@@ -234,6 +234,11 @@ class Ledger:
         """
         return self._exhausted
 
+    @property
+    def used_up(self) -> bool:
+        """Whether completed calls have reached a bound, so that every further one is refused."""
+        return any(self._used(bound) >= getattr(self._limits, bound) for bound in self._bounds)
+
     def in_flight(self, bound: Bound) -> float:
         """What open reservations hold of a bound."""
         return {"calls": self._open, "tokens": self._held_tokens, "usd": self._held_nano_usd / _NANO}.get(bound, 0)

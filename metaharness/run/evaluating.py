@@ -1,19 +1,41 @@
-"""Evaluations of one split: which pairs are left, every trace on disk before it counts, the score once all ended."""
+"""Evaluations of one split: which pairs are left, every trace on disk before it counts, the score once all ended.
+
+Pairs that are missing when all were asked are asked once more: a failed call is not in the journal, so it is a new
+attempt, and the trace keeps both lines.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 
-from metaharness.evaluation.runner import CaseRunner
+from metaharness.evaluation.ladder import SMOKE_CASES
+from metaharness.evaluation.runner import CaseRunner, hopeless
 from metaharness.evaluation.session import Doors
-from metaharness.records import LEARN, CaseTrace, EvaluationPlan, ObjectiveRecord, RunConfig, Score, Spent, now
+from metaharness.gateway.budget import Ledger
+from metaharness.records import (
+    LEARN,
+    CaseTrace,
+    EvaluationPlan,
+    ObjectiveRecord,
+    RunConfig,
+    Score,
+    Spent,
+    Status,
+    now,
+)
 from metaharness.run.ground import Ground
 from metaharness.scoring.measures import PairRow, aggregate, context_chars, measure
 from metaharness.store import Evaluations, RunStore
 
 Pair = tuple[str, int]
+
+FAIL_FAST_PAIRS = 10
+FAIL_FAST_SHARE = 0.1
+"""An evaluation ends after this many pairs, or this part of them where that is more, when each of them has failed."""
+OWN_FAILURES: frozenset[Status] = frozenset({"harness_error", "timeout", "refused"})
 
 
 @dataclass
@@ -56,10 +78,66 @@ class Tally:
         trials = {trial for _, trial in todo}
         return [pair for pair in self.planned if pair[1] in trials]
 
+    def plan_left(self, plan: EvaluationPlan) -> EvaluationPlan:
+        """The same plan for what is left, with what makes the evaluation end early."""
+        pairs = tuple(self.left(serial=plan.serial))
+        return replace(plan, pairs=pairs, fail_fast=self._fail_fast())
+
+    def _fail_fast(self) -> tuple[tuple[Pair, ...], tuple[Pair, ...]] | None:
+        """The first pairs after the smoke cases that have not ended yet, and all after them; None once one is `ok`.
+
+        A candidate that came up the ladder has answered a smoke case, so these say nothing here. Missing pairs do not
+        either: then the evaluation goes on to its end.
+        """
+        end = SMOKE_CASES + max(FAIL_FAST_PAIRS, math.ceil(FAIL_FAST_SHARE * len(self.planned)))
+        first, rest = self.planned[SMOKE_CASES:end], self.planned[end:]
+        if any(pair in self.rows and self.rows[pair].status not in OWN_FAILURES for pair in first):
+            return None
+        skipped = {pair for pair in rest if pair in self.rows and self.rows[pair].status == "skipped"}
+        return (
+            tuple(pair for pair in first if pair not in self.rows),
+            tuple(pair for pair in rest if pair not in skipped),
+        )
+
+    @property
+    def worth_asking_again(self) -> bool:
+        """Whether all were asked, some are missing, others are not, and the budget is not the reason."""
+        missing = [row.status for row in self.rows.values() if row.missing]
+        return self.whole and 0 < len(missing) < len(self.rows) and "budget" not in missing
+
     @property
     def whole(self) -> bool:
         """Whether every planned pair has been evaluated, though some may be missing."""
         return all(pair in self.rows for pair in self.planned)
+
+
+async def evaluate_left(
+    tally: Tally,
+    plan: EvaluationPlan,
+    runner: CaseRunner,
+    doors: Doors,
+    *,
+    ledger: Ledger,
+    keep: Callable[[CaseTrace], None],
+) -> None:
+    """Evaluate what is left, and ask once more what is missing then; a stop may come between.
+
+    Args:
+        tally: What is known; `keep` is to add every trace to it.
+        plan: Its pairs do not matter.
+        runner: Evaluates plans.
+        doors: The ways out of the sandbox.
+        ledger: When it is used up, nothing is asked once more.
+        keep: Told every trace.
+    """
+    for again in (False, True):
+        if again and (ledger.used_up or not tally.worth_asking_again):
+            return
+        left = tally.plan_left(plan)
+        if left.pairs or hopeless(left):
+            async with runner.run(left, doors) as traces:
+                async for trace in traces:
+                    keep(trace)
 
 
 def make_score(
@@ -108,7 +186,7 @@ class Evaluating:
     ground: Ground
     runner: CaseRunner
     doors: Doors
-    spent: Callable[[], Spent]
+    ledger: Ledger
     kept: Callable[[int, CaseTrace], None]
     """Told every trace after it was written, with the number of its candidate."""
     _tallies: dict[int, Tally] = field(default_factory=dict)
@@ -135,15 +213,11 @@ class Evaluating:
         self.tally(number).take(trace)
         self.kept(number, trace)
 
-    async def fill(self, number: int, pairs: Sequence[Pair], *, serial: bool) -> int:
-        """Evaluate these pairs. Returns how many ended; a stop may come between."""
-        ended = 0
-        if pairs:
-            async with self.runner.run(self.plan(number, pairs, serial=serial), self.doors) as traces:
-                async for trace in traces:
-                    self.keep(number, trace)
-                    ended += 1
-        return ended
+    async def fill(self, number: int, *, serial: bool) -> None:
+        """Evaluate what is left, and ask once more what is missing then; a stop may come between."""
+        plan = self.plan(number, (), serial=serial)
+        keep = partial(self.keep, number)
+        await evaluate_left(self.tally(number), plan, self.runner, self.doors, ledger=self.ledger, keep=keep)
 
     def score(self, number: int) -> Score:
         """Write the score of an evaluation whose planned pairs have all been evaluated."""
@@ -154,7 +228,7 @@ class Evaluating:
             sandbox=self.runner.sandbox_name,
             model=self.config.models["target"].id,
             trials=self.config.trials,
-            spent=self.spent(),
+            spent=self.ledger.spent,
         )
         return self.evaluations.write_score(number, score)
 

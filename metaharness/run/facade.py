@@ -68,7 +68,7 @@ class Run:
             ground,
             self._machinery.runner,
             self._machinery.doors,
-            lambda: self.ledger.spent,
+            self.ledger,
             self._case_ended,
         )
         self._recorder = Recorder(store, self.history, evaluating, self._tell)

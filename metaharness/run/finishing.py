@@ -220,7 +220,7 @@ class Finishing:
             ground,
             machinery.runner,
             machinery.doors,
-            lambda: self.ledger.spent,
+            self.ledger,
             self._case_ended,
         )
         scores: dict[int, Score] = {}
@@ -242,7 +242,7 @@ class Finishing:
         serial = evaluating.ground.domain.online or order_dependent
         todo = tally.left(serial=serial)
         self.listener("evaluating", {"iteration": number, "name": iteration.proposal.name, "cases": len(todo)})
-        await evaluating.fill(number, todo, serial=serial)
+        await evaluating.fill(number, serial=serial)
         if not tally.whole or (self.stopping and tally.left(serial=serial)):
             return None
         return self.holdout.evaluations.current_score(number) or evaluating.score(number)

@@ -74,15 +74,26 @@ def in_order(cases: Iterable[Case], seed: int) -> list[Case]:
     return ordered
 
 
+def sandbox_of(config: RunConfig, ground: Ground) -> Sandbox:
+    """Where the candidates of a domain run.
+
+    Raises:
+        UsageError: There is no such sandbox.
+        SandboxError: It does not work on this machine.
+    """
+    return open_sandbox(config.sandbox, python=ground.domain.python, command=config.sandbox_command)
+
+
 def check_start(config: RunConfig, ground: Ground) -> None:
     """Make sure that a run can get past its baselines, before there is a directory and before anything is spent.
 
     Raises:
         DomainError: There are none.
         UsageError: The budget of case evaluations does not reach them, or there is no such sandbox.
+        SandboxError: The sandbox does not work on this machine.
         ConfigurationError: Dollars are an objective, and the model has no price.
     """
-    open_sandbox(config.sandbox)
+    sandbox_of(config, ground)
     _check_priced(config, ground)
     count = len(ground.domain.baselines())
     if not count:

@@ -17,8 +17,8 @@ from metaharness.gateway.gateway import Journal
 from metaharness.gateway.prices import PriceTable
 from metaharness.gateway.providers import Provider
 from metaharness.records import Role, RunConfig
-from metaharness.run.ground import Ground
-from metaharness.sandbox import WarmPool, open_sandbox, warm_size
+from metaharness.run.ground import Ground, sandbox_of
+from metaharness.sandbox import WarmPool, warm_size
 
 
 class Machinery:
@@ -55,14 +55,18 @@ class Machinery:
             providers=providers,
         )
         self._background = AsyncExitStack()
-        size = warm_size(config.concurrency) if runner is None else 0
-        self._pool = WarmPool(open_sandbox(config.sandbox), ground.domain.python, size)
-        self.runner: CaseRunner = runner or SandboxRunner(ground.material(self._pool, lambda: self.stopping))
+        self._pool: WarmPool | None = None
+        if runner is None:
+            size = warm_size(config.concurrency)
+            self._pool = WarmPool(sandbox_of(config, ground), ground.domain.python, size)
+            runner = SandboxRunner(ground.material(self._pool, lambda: self.stopping))
+        self.runner: CaseRunner = runner
         self.doors = Doors(self._gateway)
 
     async def __aenter__(self) -> Self:
         """Begin to keep workers warm."""
-        self._pool.open(await self._background.enter_async_context(anyio.create_task_group()))
+        if self._pool is not None:
+            self._pool.open(await self._background.enter_async_context(anyio.create_task_group()))
         return self
 
     async def __aexit__(
@@ -73,5 +77,6 @@ class Machinery:
             await self._background.aclose()  # no worker is being started any more
         finally:
             with anyio.CancelScope(shield=True):
-                await self._pool.aclose()
+                if self._pool is not None:
+                    await self._pool.aclose()
                 await self._gateway.aclose()

@@ -96,7 +96,7 @@ class Recorder:
         serial = self.evaluating.ground.domain.online or self._accepted[number]
         todo = tally.left(serial=serial)
         self.tell("evaluating", iteration=number, name=iteration.proposal.name, cases=len(todo))
-        await self.evaluating.fill(number, todo, serial=serial)
+        await self.evaluating.fill(number, serial=serial)
         if not tally.whole or self.store.current_score(number) is not None:
             return self.history.iteration(number)
         return self._score(number, tally)

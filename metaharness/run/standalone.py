@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import secrets
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -26,10 +27,10 @@ from metaharness.records import (
     Spent,
     now,
 )
-from metaharness.run.evaluating import Tally, make_score
-from metaharness.run.ground import Ground, prepare
+from metaharness.run.evaluating import Pair, Tally, evaluate_left, make_score
+from metaharness.run.ground import Ground, prepare, sandbox_of
 from metaharness.run.ungroup import ungrouped
-from metaharness.sandbox import open_sandbox
+from metaharness.scoring.measures import PairRow, measure
 
 
 @dataclass
@@ -41,6 +42,22 @@ class Evaluation:
     score: Score | None = None
     traces: dict[tuple[str, int], CaseTrace] = field(default_factory=dict)
     """The latest attempt at each pair."""
+    learned: dict[int, CaseTrace] = field(default_factory=dict)
+    """The trace of `learn`, by trial."""
+
+    @property
+    def rows(self) -> list[PairRow]:
+        """The numbers of every pair, by case and trial."""
+        return [measure(trace, self.objectives) for _, trace in sorted(self.traces.items())]
+
+
+FRESH_TRIALS = 1_000
+"""From here on trial numbers belong to nobody: a run counts its trials from 0."""
+
+
+def fresh_trial() -> int:
+    """The first of trial numbers that nobody has used, so that no stored answer is given for theirs."""
+    return FRESH_TRIALS + secrets.randbelow(1 << 40)
 
 
 async def evaluate_harness(
@@ -49,6 +66,7 @@ async def evaluate_harness(
     *,
     split: Split = Split.SEARCH,
     ladder: bool = True,
+    first_trial: int = 0,
     listen: Callable[[CaseTrace], None] = lambda _trace: None,
     stop: Callable[[], bool] = lambda: False,
 ) -> Evaluation:
@@ -59,6 +77,7 @@ async def evaluate_harness(
         config: Domain, model, trials, limit, seed, concurrency, sandbox and budget; the rest is not used.
         split: `train` or `search`.
         ladder: Whether to check the harness first, and refuse what fails.
+        first_trial: The number of the first trial; see `fresh_trial`.
         listen: Told every trace as it comes.
         stop: Asked before each case; True starts no further one.
 
@@ -74,18 +93,18 @@ async def evaluate_harness(
     result = Evaluation(objectives, rejection=check_files(files) if ladder else None)
     if result.rejection is not None:
         return result
-    tally = Tally(objectives, ground.pairs(config.trials), now())
-    runner = SandboxRunner(ground.material(open_sandbox(config.sandbox), stop))
+    tally = Tally(objectives, [(case_id, first_trial + trial) for case_id, trial in ground.pairs(config.trials)], now())
+    runner = SandboxRunner(ground.material(sandbox_of(config, ground), stop))
     gateway, ledger = _gateway(config, ground)
     ledger.charge_case_evaluations(len(tally.planned))
-    job = _Job(runner, _plan(harness, files, config, ground), Doors(gateway), tally, result, listen)
+    job = _Job(runner, _plan(harness, files, config, ground, tally.planned), Doors(gateway), tally, result, listen)
     try:
         gateway.open()
         with ungrouped():
             if ladder:
                 await job.climb()
             if result.rejection is None:
-                await job.evaluate()
+                await job.evaluate(ledger)
     finally:
         await gateway.aclose()
     if tally.whole and result.rejection is None:
@@ -108,11 +127,13 @@ def _gateway(config: RunConfig, ground: Ground) -> tuple[Gateway, Ledger]:
     return gateway, ledger
 
 
-def _plan(harness: Path, files: Mapping[str, str], config: RunConfig, ground: Ground) -> EvaluationPlan:
+def _plan(
+    harness: Path, files: Mapping[str, str], config: RunConfig, ground: Ground, pairs: Sequence[Pair]
+) -> EvaluationPlan:
     return EvaluationPlan(
         candidate_path=str(harness),
         candidate_hash=files_hash({path: text.encode("utf-8", "replace") for path, text in files.items()}),
-        pairs=tuple(ground.pairs(config.trials)),
+        pairs=tuple(pairs),
         split=ground.split.value,
         models=config.models,
         limits=ground.domain.limits,
@@ -141,13 +162,10 @@ class _Job:
         for trace in smoke.traces:
             self._keep(trace)
 
-    async def evaluate(self) -> None:
+    async def evaluate(self, ledger: Ledger) -> None:
         """Every pair that is left."""
-        serial = self.plan.serial or self.tally.order_dependent
-        plan = replace(self.plan, pairs=tuple(self.tally.left(serial=serial)), serial=serial)
-        async with self.runner.run(plan, self.doors) as traces:
-            async for trace in traces:
-                self._keep(trace)
+        plan = replace(self.plan, serial=self.plan.serial or self.tally.order_dependent)
+        await evaluate_left(self.tally, plan, self.runner, self.doors, ledger=ledger, keep=self._keep)
 
     def score(self, trials: int, spent: Spent) -> Score:
         """The aggregate once every pair has been evaluated."""
@@ -163,6 +181,8 @@ class _Job:
 
     def _keep(self, trace: CaseTrace) -> None:
         self.tally.take(trace)
-        if trace.case_id != LEARN:
+        if trace.case_id == LEARN:
+            self.result.learned[trace.trial] = trace
+        else:
             self.result.traces[trace.case_id, trace.trial] = trace
         self.listen(trace)

@@ -5,6 +5,9 @@ from __future__ import annotations
 import marshal
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
+
+from metaharness.sandbox.protocol import encode
 
 HERE = Path(__file__).resolve().parent
 
@@ -20,14 +23,15 @@ def take(n):
   b+=c
  return b
 kind=take(1)
-code,harness=[take(int.from_bytes(take(4),'big')) for _ in 'ab']
+parts=[take(int.from_bytes(take(4),'big')) for _ in 'abc']
 if kind==b'm':
  import marshal
- code,harness=marshal.loads(code),marshal.loads(harness)
+ parts=[marshal.loads(p) for p in parts]
 else:
- code=compile(code,'<metaharness worker>','exec')
- harness=compile(harness,'metaharness/harness.py','exec')
-names={'__name__':'metaharness_worker','__file__':'<metaharness worker>','HARNESS':harness}
+ names=['<metaharness worker>','metaharness/harness.py','<metaharness guard>']
+ parts=[compile(p,n,'exec') for p,n in zip(parts,names)]
+code,harness,guard=parts
+names={'__name__':'metaharness_worker','__file__':'<metaharness worker>','HARNESS':harness,'GUARD':guard}
 names['__builtins__']=dict(vars(__builtins__))
 exec(code,names)
 names['main'](r,w)
@@ -38,24 +42,30 @@ The program has builtins of its own: a candidate that replaces some does not bre
 """
 
 
-def program(same_interpreter: bool) -> bytes:
-    """The worker's program as BOOT reads it, and the synthetic package's module behind it.
+PARTS = (
+    ("worker.py", "<metaharness worker>"),
+    ("../harness.py", "metaharness/harness.py"),
+    ("guard.py", "<metaharness guard>"),
+)
+"""What is sent, in the order in which BOOT reads it, and how tracebacks name it."""
+
+
+def program(same_interpreter: bool, guard: dict[str, Any]) -> bytes:
+    """The worker's program as BOOT reads it, the modules it brings, and what closes it in.
 
     Bytecode where the interpreter is this one, which saves compiling it in every worker; else source.
     """
-    return _bytecode() if same_interpreter else _message(b"s", _source("worker.py"), _source("../harness.py"))
+    return (_bytecode() if same_interpreter else _sources()) + encode({"kind": "guard", **guard})
 
 
-@lru_cache(maxsize=2)
-def _source(name: str) -> bytes:
-    return (HERE / name).read_bytes()
+@lru_cache(maxsize=1)
+def _sources() -> bytes:
+    return _message(b"s", *((HERE / path).read_bytes() for path, _ in PARTS))
 
 
 @lru_cache(maxsize=1)
 def _bytecode() -> bytes:
-    worker = compile(_source("worker.py"), "<metaharness worker>", "exec")
-    harness = compile(_source("../harness.py"), "metaharness/harness.py", "exec")
-    return _message(b"m", marshal.dumps(worker), marshal.dumps(harness))
+    return _message(b"m", *(marshal.dumps(compile((HERE / path).read_bytes(), name, "exec")) for path, name in PARTS))
 
 
 def _message(kind: bytes, *bodies: bytes) -> bytes:

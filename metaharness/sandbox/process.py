@@ -1,9 +1,9 @@
 """A worker as a plain process of its own session, with an empty environment.
 
 It does not guard files, network, or other processes of the same user: a candidate can read and do what the
-user can, and what it starts in a session of its own is not found again. It keeps the environment (and the keys in
-it) away and bounds memory. It is for trusted candidates, and for machines where nothing stronger works and the
-person has said so.
+user can, and what it starts in a session of its own is not found again. Its environment is empty, but that of the
+engine can be read where the system shows it (`/proc`). Its limits are its own, and root can raise them. It is for
+trusted candidates, and for machines where nothing stronger works and the person has said so.
 """
 
 from __future__ import annotations
@@ -14,18 +14,28 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import anyio
 from anyio.abc import ByteStream
 
 from metaharness.errors import SandboxError
 from metaharness.sandbox.bootstrap import BOOT, program
+from metaharness.sandbox.interpreter import CHECK
 from metaharness.sandbox.pipe import Pipe
+
+ENVIRONMENT = {"LANG": "C.UTF-8", "PYTHONHASHSEED": "0", "MALLOC_ARENA_MAX": "2"}
+"""All that a worker finds in its environment."""
 
 
 class LocalProcess:
     """A worker started on this machine."""
+
+    inside: str | None = None
+    counts_processes = False
 
     def __init__(self, process: subprocess.Popen[bytes], stream: ByteStream, output: ByteStream) -> None:
         self._process = process
@@ -55,6 +65,24 @@ class LocalProcess:
             await self.output.aclose()
 
 
+Worker = TypeVar("Worker", bound=LocalProcess)
+
+
+@dataclass(frozen=True)
+class Launch:
+    """What starts a worker."""
+
+    command: Sequence[str]
+    """Ends in BOOT and its arguments are added: the descriptors of the pipe."""
+    first: bytes
+    """What is sent at once: the worker's program."""
+    environment: Mapping[str, str]
+    pass_fds: Sequence[int] = ()
+    """Descriptors that it inherits beside the pipe."""
+    over_stdio: bool = False
+    """Whether the pipe is its stdin and stdout, as a command that starts a container needs it."""
+
+
 class ProcessSandbox:
     """Starts workers as plain processes."""
 
@@ -62,41 +90,51 @@ class ProcessSandbox:
 
     async def start(self, python: str | None, candidate: Path) -> LocalProcess:
         """Start a worker; see `Sandbox.start`."""
-        ours, theirs = socket.socketpair()
-        out_ours, out_theirs = socket.socketpair()
         # not -I: it would ignore PYTHONHASHSEED, and sets of strings would have another order in every worker
         flags = ["-s", "-S"] if python is None else ["-s"]
-        try:
-            process = subprocess.Popen(  # noqa: S603, ASYNC220 - a millisecond; a thread would cost as much
-                [python or sys.executable, *flags, "-c", BOOT, str(theirs.fileno()), str(theirs.fileno())],
-                stdin=subprocess.DEVNULL,
-                stdout=out_theirs.fileno(),
-                stderr=out_theirs.fileno(),
-                env={"LANG": "C.UTF-8", "PYTHONHASHSEED": "0", "MALLOC_ARENA_MAX": "2"},
-                pass_fds=[theirs.fileno()],
-                start_new_session=True,
-                cwd="/",
-            )
-        except OSError as error:
-            ours.close()
-            out_ours.close()
-            raise SandboxError(
-                f"cannot start {python or sys.executable}: {error}",
-                hint="check Domain.python: it must be the path of a Python 3.9 or later",
-            ) from error
-        finally:
-            theirs.close()
-            out_theirs.close()
-        worker = LocalProcess(process, Pipe(ours), Pipe(out_ours))
-        try:
-            await worker.stream.send(program(same_interpreter=python is None))
-        except anyio.BrokenResourceError:
-            return worker  # it died at once: found when it is read from
-        except BaseException:  # cancelled: nobody else knows of this process
-            with anyio.CancelScope(shield=True):
-                await worker.end()
-            raise
-        return worker
+        command = [python or sys.executable, *flags, "-c", BOOT]
+        return await start_worker(Launch(command, program(python is None, {}), ENVIRONMENT), LocalProcess)
+
+
+async def start_worker(
+    launch: Launch, kind: Callable[[subprocess.Popen[bytes], ByteStream, ByteStream], Worker]
+) -> Worker:
+    """Start a process and send it the worker's program.
+
+    Raises:
+        SandboxError: It could not be started.
+    """
+    ours, theirs = socket.socketpair()
+    out_ours, out_theirs = socket.socketpair()
+    pipe = theirs.fileno()
+    try:
+        process = subprocess.Popen(  # noqa: S603, ASYNC220 - a millisecond; a thread would cost as much
+            [*launch.command, *(["0", "1"] if launch.over_stdio else [str(pipe), str(pipe)])],
+            stdin=pipe if launch.over_stdio else subprocess.DEVNULL,
+            stdout=pipe if launch.over_stdio else out_theirs.fileno(),
+            stderr=out_theirs.fileno(),
+            env=dict(launch.environment),
+            pass_fds=launch.pass_fds if launch.over_stdio else [pipe, *launch.pass_fds],
+            start_new_session=True,
+            cwd="/",
+        )
+    except OSError as error:
+        ours.close()
+        out_ours.close()
+        raise SandboxError(f"cannot start {launch.command[0]}: {error}", hint=CHECK) from error
+    finally:
+        theirs.close()
+        out_theirs.close()
+    worker = kind(process, Pipe(ours), Pipe(out_ours))
+    try:
+        await worker.stream.send(launch.first)
+    except anyio.BrokenResourceError:
+        return worker  # it died at once: found when it is read from
+    except BaseException:  # cancelled: nobody else knows of this process
+        with anyio.CancelScope(shield=True):
+            await worker.end()
+        raise
+    return worker
 
 
 def _kill(process: subprocess.Popen[bytes]) -> int:

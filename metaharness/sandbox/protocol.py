@@ -6,6 +6,7 @@ A sandbox is chosen by the person who starts the run; this module does not judge
 
 from __future__ import annotations
 
+import base64
 import json
 import math
 from collections.abc import Iterator
@@ -14,6 +15,8 @@ from pathlib import Path
 from typing import Any, NoReturn, Protocol
 
 from anyio.abc import ByteStream
+
+from metaharness.errors import SandboxError
 
 MAX_ANSWER = 1 << 20
 """Bytes of JSON an answer may have."""
@@ -39,6 +42,11 @@ class SandboxProcess(Protocol):
     """The framed pipe."""
     output: ByteStream | None
     """What the process prints on its own stdout and stderr; None when it is not captured."""
+    inside: str | None
+    """The folder into which the worker has to write its candidate's files, because it sees none of this machine.
+    None: it reads them where they are."""
+    counts_processes: bool
+    """Whether a limit on processes counts those of this worker alone, and not all of the user's."""
 
     def alive(self) -> bool:
         """Whether it still runs."""
@@ -90,6 +98,31 @@ class CandidateFiles:
         if path.is_dir():
             return cls(path.resolve(), "harness.py", importable=True)
         return cls(path.resolve().parent, path.name, importable=False)
+
+    def frame(self, inside: str | None) -> dict[str, Any]:
+        """What the frame `init` says of it; with its files, where they have to be written into a folder inside.
+
+        Raises:
+            SandboxError: A file cannot be read.
+        """
+        where: dict[str, Any] = {"entry": self.entry, "importable": self.importable}
+        if inside is None:
+            return {**where, "folder": str(self.folder)}
+        try:
+            files = {name: base64.b64encode(path.read_bytes()).decode("ascii") for name, path in self._files()}
+        except OSError as error:
+            raise SandboxError(f"cannot read the candidate: {error}", hint="check the rights of its files") from error
+        return {**where, "folder": inside, "files": files}
+
+    def _files(self) -> Iterator[tuple[str, Path]]:
+        """Its files by their names inside. What a symbolic link has elsewhere is not part of it."""
+        if not self.importable:
+            yield self.entry, self.folder / self.entry
+            return
+        for path in sorted(self.folder.rglob("*")):
+            name = path.relative_to(self.folder)
+            if path.is_file() and "__pycache__" not in name.parts and path.resolve().is_relative_to(self.folder):
+                yield name.as_posix(), path
 
 
 def encode(frame: dict[str, Any]) -> bytes:

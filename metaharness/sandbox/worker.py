@@ -8,7 +8,7 @@ untrusted. What it does is turn what happens here into frames that say it. What 
 loaded, and where it cannot go on the process ends: the parent then asks the open cases again, each alone.
 
 Frames are 4 bytes of length, big-endian, then a JSON object.
-    in:   init, learn, case, answer
+    in:   guard, init, learn, case, answer
     out:  ready (no line of the candidate has run), loaded | failed, done (of a learn or a case), call
 """
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     HARNESS: CodeType  # the module `metaharness.harness`, put here by the bootstrap
+    GUARD: CodeType  # guard.py, which closes this process in
 
 TAIL_CHARS = 4000
 BROKEN = 70
@@ -194,6 +195,7 @@ class Worker:
         self.model_error: Any = Exception
         self.prompt_limit = self.answer_limit = self.depth_limit = 0
         self.folder = ""
+        self.guard: Any = None
 
     def run(self) -> None:
         sys.stdout = sys.stderr = self.tail
@@ -204,14 +206,19 @@ class Worker:
 
     # -- loading ------------------------------------------------------------------------------------------------
 
+    def on_guard(self, frame: dict[str, Any]) -> None:
+        names: dict[str, Any] = {"__name__": "metaharness_guard"}
+        exec(GUARD, names)  # noqa: F821
+        self.guard = names["Guard"](frame)
+        self.install()
+
     def on_init(self, frame: dict[str, Any]) -> None:
         stage = "start"
         self.folder = frame["folder"]
         try:
-            self.limit(frame["memory"])
+            self.guard.close_in(frame)
             threading.stack_size(frame["stack"])
             self.prompt_limit, self.answer_limit, self.depth_limit = frame["most"]
-            self.install()
             if frame["driver_source"] is not None:
                 self.driver.__builtins__ = builtins
                 exec(compile(frame["driver_source"], "<driver>", "exec"), self.driver.__dict__)
@@ -228,13 +235,6 @@ class Worker:
         else:
             self.channel.send('{"kind": "loaded"}')
         self.tail.take()
-
-    def limit(self, memory: int) -> None:
-        import resource
-
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        if sys.platform != "darwin":  # which refuses this one
-            resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
 
     def install(self) -> None:
         """Put the synthetic package `metaharness` in place: it holds `metaharness.harness` alone."""
@@ -390,6 +390,10 @@ class Worker:
 
 
 def main(read_fd: int, write_fd: int) -> None:
+    if write_fd == 1:  # over stdin and stdout: what a library prints there must not be taken for a frame
+        read_fd, write_fd = os.dup(0), os.dup(1)
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        os.dup2(2, 1)
     try:
         Worker(Channel(read_fd, write_fd)).run()
     finally:

@@ -96,3 +96,12 @@ def judge_both(rows: Sequence[PairRow], others: Sequence[PairRow], objective: Ob
     ]
     said = {verdict(extreme, direction=objective.direction) for extreme in extremes}
     return Judgement(said.pop() if len(said) == 1 else "indecisive", comparison)
+
+
+def delta_text(comparison: Comparison) -> str:
+    """The difference, its interval and p as a person reads them."""
+    if comparison.delta is None:
+        return "no case is shared"
+    interval = "" if comparison.low is None else f" [{comparison.low:+.3f}, {comparison.high:+.3f}]"
+    p = "< 0.001" if comparison.p < 0.001 else f"= {comparison.p:.3f}"
+    return f"{comparison.delta:+.3f}{interval}, p {p}"

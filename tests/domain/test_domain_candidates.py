@@ -84,3 +84,19 @@ def test_a_file_that_is_not_text_is_named(tmp_path: Path) -> None:
     with pytest.raises(DomainError, match=r"cannot read .*picture\.png") as raised:
         read_candidate(folder)
     assert "UTF-8" in str(raised.value.hint)
+
+
+@pytest.mark.parametrize("folder", [False, True])
+def test_a_symbolic_link_in_a_candidate_is_refused_and_what_it_leads_to_is_not_read(
+    tmp_path: Path, folder: bool
+) -> None:
+    """Else whoever writes a candidate could have any file of the machine taken into the records."""
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "labels.jsonl").write_text("secret", encoding="utf-8")
+    candidate = tmp_path / "candidate"
+    candidate.mkdir()
+    (candidate / "harness.py").write_text("class Harness: ...", encoding="utf-8")
+    target = tmp_path / "elsewhere" if folder else tmp_path / "elsewhere" / "labels.jsonl"
+    (candidate / "notes").symlink_to(target)
+    with pytest.raises(DomainError, match="notes is a symbolic link"):
+        read_candidate(candidate)

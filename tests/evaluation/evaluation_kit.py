@@ -172,12 +172,14 @@ class Lab:
     redact: Callable[[str], str] | None = None
     sandbox: WatchedSandbox = field(default_factory=WatchedSandbox)
     journal: MemoryJournal = field(default_factory=MemoryJournal)
+    change: Callable[[EvaluationPlan], EvaluationPlan] = lambda plan: plan
+    """Applied to the plan before it is run."""
 
     async def run(self, listen: Callable[[CaseTrace], None] = lambda _trace: None) -> Outcome:
         """Evaluate without the ladder."""
         outcome = Outcome(journal=self.journal)
         gateway = self._gateway()
-        async with SandboxRunner(self._material()).run(self.plan(), Doors(gateway)) as traces:
+        async with SandboxRunner(self._material()).run(self.change(self.plan()), Doors(gateway)) as traces:
             async for trace in traces:
                 outcome.attempts.append(trace)
                 listen(trace)

@@ -17,24 +17,27 @@ import metaharness
 from metaharness import production
 
 LAYERS = {
-    0: ("errors", "messages", "records"),
+    0: ("errors", "messages", "limits", "records"),
     1: ("domain", "harness", "loading", "fingerprints", "scaffold"),
     2: ("store", "gateway", "sandbox", "scoring"),
     3: ("evaluation", "holdout", "history", "production", "exported"),
     4: ("run",),
     # 5: tools, once they are there
-    6: ("search", "proposers", "testing", "exporting", "doctor"),
+    6: ("search", "proposers", "testing", "attacks", "exporting", "doctor"),
     7: ("cli", "__main__"),
 }
 LEVEL = {unit: level for level, units in LAYERS.items() for unit in units}
 
 SIDEWAYS = {
     ("records", "messages"): "a record of a run names the model it was made with",
+    ("records", "limits"): "a plan says what its evaluation may use",
+    ("limits", "messages"): "limits travel as every record does",
     ("loading", "domain"): "it loads domains",
     ("fingerprints", "domain"): "it takes the fingerprints of cases",
     ("scaffold", "loading"): "it copies an example that comes with the package",
     ("search", "proposers"): "the loop is the only caller of the Protocol Proposer",
     ("testing", "proposers"): "the test kit re-exports the scripted proposer",
+    ("testing", "attacks"): "the test kit re-exports check_sandbox()",
     ("__main__", "cli"): "`python -m metaharness` is the command line",
 }
 """Imports within a layer, each with its reason. Any other would tie two parts together that can change alone."""

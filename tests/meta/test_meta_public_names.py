@@ -10,6 +10,16 @@ import pytest
 from meta_kit import PACKAGE, public_names
 
 PUBLIC = {
+    "metaharness.attacks": [
+        "ATTACKS",
+        "Attack",
+        "AttackResult",
+        "CONTROLS",
+        "DEPENDS_ON_THE_MACHINE",
+        "NOT_CONTAINED_BY_PROCESS",
+        "SandboxReport",
+        "check_sandbox",
+    ],
     "metaharness.domain": [
         "Case",
         "Domain",
@@ -56,7 +66,14 @@ PUBLIC = {
     "metaharness.exported": ["ExportedHarness", "one_argument"],
     "metaharness.production": ["CLOSE_SECONDS", "ConnectedModel", "connect"],
     "metaharness.run": ["Finishing", "Round", "Run"],
-    "metaharness.testing": ["DomainReport", "ScriptedModel", "ScriptedProposer", "check_domain"],
+    "metaharness.testing": [
+        "DomainReport",
+        "SandboxReport",
+        "ScriptedModel",
+        "ScriptedProposer",
+        "check_domain",
+        "check_sandbox",
+    ],
 }
 
 

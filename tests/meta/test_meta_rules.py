@@ -12,7 +12,7 @@ from meta_kit import PACKAGE, enclosing, modules, texts
 # --- the sealed split -------------------------------------------------------------------------------------------
 
 CHECKED_SPLIT = {
-    "metaharness/cli/evaluate.py": "_evaluate refuses all but search and train before it makes a Split",
+    "metaharness/cli/evaluate.py": "chosen_split refuses all but search and train before it makes a Split",
 }
 """Where a Split is made of a text that is not written out."""
 
@@ -65,6 +65,7 @@ def test_each_way_around_its_name_is_seen(source: str) -> None:
 # --- broad handlers ---------------------------------------------------------------------------------------------
 
 BROAD = {
+    ("metaharness/attacks/stage.py", "_answer"): "a hostile harness that makes the engine fail is a line of the report",
     ("metaharness/cli/app.py", "main"): "an error of the argument parser, whose class differs by version; others pass",
     ("metaharness/domain.py", "_listed"): "a domain's own code: its failure is a DomainError with the cause",
     ("metaharness/evaluation/grading.py", "Grader.trace"): "a domain's own code: its failure is the case's status",

@@ -1,4 +1,4 @@
-"""The two files that run inside the sandbox, perhaps under another, older Python and with nothing installed."""
+"""The files that run inside the sandbox, perhaps under another, older Python and with nothing installed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ OLDEST = (3, 9)
 NEWER_THAN_OLDEST = {"tomllib"}
 """Standard library modules that Python 3.9 does not have."""
 
-SANDBOXED = ("sandbox/worker.py", "harness.py")
+SANDBOXED = ("sandbox/worker.py", "sandbox/guard.py", "harness.py")
 
 
 def sandboxed(name: str) -> Module:

@@ -54,7 +54,7 @@ def failing(marks: list[str], times: int | None = None) -> list[dict[str, Any]]:
 async def test_missing_pairs_are_asked_again_and_the_verdict_is_spoken_anew(toy: Toy, tmp_path: Path) -> None:
     config = toy.config(iterations=2)
     whole = await searched(config, tmp_path / "whole", GOOD)
-    model = ScriptedModel([*failing(["[good] item 06", "[good] item 07"], times=1), *rules()])
+    model = ScriptedModel([*failing(["[good] item 06", "[good] item 07"], times=2), *rules()])
     history = await searched(config, tmp_path / "runs", GOOD, name="run", providers={"target": model})
     cut = history.iteration(1)
     assert cut.state == "incomplete"
@@ -79,7 +79,7 @@ async def test_missing_pairs_are_asked_again_and_the_verdict_is_spoken_anew(toy:
     assert filled.scoreboard().incumbent == 1
     assert [line["verdict"] for line in lines(path / "evolution_summary.jsonl")] == ["baseline", "better", "indecisive"]
     attempts = [line["status"] for line in lines(path / "iterations" / "001" / "eval_trace.jsonl")]
-    assert (attempts.count("infrastructure"), attempts.count("ok")) == (2, CASES)
+    assert (attempts.count("infrastructure"), attempts.count("ok")) == (4, CASES)
     assert_nothing_twice(path)
     assert_scores_match_traces(path)
 

@@ -1,0 +1,119 @@
+"""What an interpreter needs of this machine: found out once by really running it.
+
+Read are its executable, its libraries and those of the system, nothing else of its prefix: a virtual environment may
+lie where a domain's data lies. What a `.pth` file adds (an editable install) is left out for the same reason.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from metaharness.errors import SandboxError
+
+SYSTEM = (
+    "/lib",
+    "/lib64",
+    "/usr/lib",
+    "/usr/lib64",
+    "/etc/ld.so.cache",
+    "/etc/alternatives",
+    "/usr/share/zoneinfo",
+)
+OF_A_PREFIX = ("lib", "lib64", "pyvenv.cfg")
+ASK = "import json, sys; print(json.dumps([sys.executable, sys.prefix, sys.base_prefix, sys.exec_prefix]))"
+ASK_SECONDS = 60.0
+CHECK = "check Domain.python: it must be the path of a Python 3.9 or later"
+MOST_LINKS = 200
+
+
+@dataclass(frozen=True)
+class Interpreter:
+    """How it is started, and what it has to be able to read."""
+
+    command: tuple[str, ...]
+    same: bool
+    """Whether it is the engine's own, so that it understands the engine's bytecode."""
+    paths: tuple[str, ...]
+    """Files and folders without symbolic links on their way; none lies beneath another."""
+    links: tuple[tuple[str, str], ...]
+    """(path, target) of the symbolic links that lead to them and lie beneath none of them."""
+
+
+_known: dict[str | None, Interpreter] = {}
+
+
+def find_interpreter(python: str | None) -> Interpreter:
+    """What is needed to start it; None is the engine's own, without its installed packages. Asked once.
+
+    Raises:
+        SandboxError: It does not start.
+    """
+    if python not in _known:
+        _known[python] = _found(python)
+    return _known[python]
+
+
+def _found(python: str | None) -> Interpreter:
+    if python is None:
+        executable: str = getattr(sys, "_base_executable", sys.executable)
+        prefixes = [sys.base_prefix, sys.base_exec_prefix]
+    else:
+        executable, *prefixes = _asked(python)
+    if "/nix/store/" in os.path.realpath(executable):
+        prefixes.append("/nix/store")
+    wanted = [executable, *SYSTEM]
+    wanted += [f"{prefix}/{name}" for prefix in prefixes for name in OF_A_PREFIX]
+    wanted += ["/nix/store"] if "/nix/store" in prefixes else []
+    links: dict[str, str] = {}
+    reals = sorted({_followed(path, links) for path in wanted if Path(path).exists()})
+    paths = [path for path in reals if not _beneath(path, reals)]
+    flags = ("-s", "-S") if python is None else ("-s",)
+    outside = tuple((link, target) for link, target in sorted(links.items()) if not _beneath(link, paths))
+    return Interpreter((executable, *flags), python is None, tuple(paths), outside)
+
+
+def _asked(python: str) -> list[str]:
+    try:
+        done = subprocess.run(  # noqa: S603
+            [python, "-s", "-c", ASK],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            env={"LANG": "C.UTF-8"},
+            cwd="/",
+            timeout=ASK_SECONDS,
+            check=True,
+        )
+        return [str(one) for one in json.loads(done.stdout)]
+    except subprocess.CalledProcessError as error:
+        said = error.stderr.decode("utf-8", "replace").strip()[:500]
+        raise SandboxError(
+            f"cannot start {python}: exit status {error.returncode}, saying {said}", hint=CHECK
+        ) from None
+    except (OSError, subprocess.SubprocessError, ValueError) as error:
+        raise SandboxError(f"cannot start {python}: {error}", hint=CHECK) from error
+
+
+def _followed(path: str, links: dict[str, str]) -> str:
+    """The path without symbolic links; those on the way are added to `links`."""
+    done, left = Path("/"), list(Path(path).parts)
+    while left:
+        part = left.pop(0)
+        here = done / part
+        if part == "..":
+            done = done.parent
+        elif here.is_symlink() and len(links) < MOST_LINKS:
+            target = here.readlink()
+            links[str(here)] = str(target)
+            left = [*target.parts, *left]  # an absolute target begins with "/", which starts over
+        else:
+            done = here
+    return str(done)
+
+
+def _beneath(path: str, folders: list[str]) -> bool:
+    return any(path.startswith(folder.rstrip("/") + "/") for folder in folders)
