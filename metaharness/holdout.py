@@ -121,12 +121,12 @@ def require_sealed(store: RunStore) -> None:
 
 def read_opening(store: RunStore) -> Opening | None:
     """What the opening says; None while the test split is sealed."""
-    return _parsed(Opening, store.sealed.opening(), store.path / "sealed" / "opening.json")
+    return _parsed(Opening, store.sealed.opening(), store.sealed.opening_path)
 
 
 def read_result(store: RunStore) -> SealedResult | None:
     """The result of the one test; None while there is none."""
-    return _parsed(SealedResult, store.sealed.result(), store.path / "sealed" / "result.json")
+    return _parsed(SealedResult, store.sealed.result(), store.sealed.result_path)
 
 
 def _parsed(record: type[R], found: dict[str, Any] | None, path: Path) -> R | None:

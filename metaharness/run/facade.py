@@ -367,7 +367,7 @@ class Run:
         for iteration in self.history.iterations[: self._rounds.baselines]:
             rejection = iteration.rejection
             if rejection is not None and iteration.is_baseline:
-                record = self.store.path / "iterations" / f"{iteration.number:03d}" / "rejected.json"
+                record = self.store.rejection_path(iteration.number)
                 raise DomainError(
                     f"baseline {iteration.proposal.name} fails the ladder at {rejection.stage}: {rejection.message}",
                     hint=f"mend it and start a new run; its traceback is in {record}",

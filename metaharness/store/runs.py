@@ -19,6 +19,7 @@ from filelock import FileLock
 from metaharness.errors import CorruptRecordError, NewerSchemaError, UsageError
 from metaharness.records import SCHEMA_VERSION, RunRecord
 from metaharness.store.files import parse, read_optional, store_errors
+from metaharness.store.lock import LOCK
 from metaharness.store.sealed import read_opening
 
 CONFIG = "config.json"
@@ -81,6 +82,12 @@ def load_record(path: Path) -> RunRecord:
             hint="install a newer metaharness: pip install --upgrade metaharness",
         )
     return parse(RunRecord, data, file)
+
+
+def is_run(folder: Path) -> bool:
+    """Whether a folder is a run directory, and not one with somebody's `config.json`; it may be a damaged run."""
+    marks = (LOCK, "events.jsonl", "calls.jsonl", "iterations")
+    return (folder / CONFIG).is_file() and any((folder / mark).exists() for mark in marks)
 
 
 def list_runs(root: Path) -> list[Path]:

@@ -34,9 +34,9 @@ from wire_server import Reply, serve
 import metaharness
 from metaharness.doctor.findings import AGAIN, Finding, guarded
 from metaharness.doctor.machine import extra, interpreter, open_files, system
-from metaharness.doctor.ownership import owner_of
 from metaharness.doctor.root import file_system, space
 from metaharness.errors import StoreError
+from metaharness.store import owner_of
 
 SECRET = "sk-proj-Zq81mNv0RtYwXc5B"
 AREAS = ("python", "environment", "keys", "sandbox", "models", "run folder", "runs")

@@ -1,6 +1,7 @@
-"""Damage in what a run has recorded: files and lines that cannot be read back, and torn last lines.
+"""What can be said of a run directory by looking at it: what of it is damaged, what a kill left, how large it is.
 
-Only what the store writes is looked at: a candidate's own files may be anything.
+It only reads and takes no lock: whatever is there may be damaged, or be written in this moment. Only
+what the store writes is looked at: a candidate's own files may be anything.
 """
 
 from __future__ import annotations
@@ -8,17 +9,20 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from pydantic import BaseModel
 
 from metaharness.errors import CorruptRecordError, MetaharnessError
 from metaharness.records import CaseTrace, Event, JournalEntry, ProposalRecord, Rejection, Score
-from metaharness.store import RunStore
 from metaharness.store.evaluations import TRACE
-from metaharness.store.files import parse, read_lines, read_optional, store_errors
-from metaharness.store.repair import numbered
+from metaharness.store.files import line_end, parse, read_lines, read_optional, store_errors
+from metaharness.store.lock import LOCK
+from metaharness.store.owners import owner_of
+from metaharness.store.repair import numbered_folders, relative_name
+from metaharness.store.run_store import RunStore
+from metaharness.store.runs import CONFIG
 
 PAGES: Mapping[str, type[BaseModel] | None] = {
     "proposal.json": ProposalRecord,
@@ -40,20 +44,26 @@ LOGS: Mapping[str, type[BaseModel]] = {
 _BLOCK = 1 << 16
 
 
-def damage(run: Path, *, deep: bool) -> Iterator[CorruptRecordError]:
-    """Everything of a run that cannot be read back; with `deep` from every line, else from the last of each file."""
-    for folder in folders(run):
+# --- damage -----------------------------------------------------------------------------------------------------
+
+
+def damage_in(run: Path, *, deep: bool) -> Iterator[CorruptRecordError]:
+    """Everything of a run that cannot be read back; with `deep` from every line, else from the last of each file.
+
+    What was torn by a kill is no damage: see `torn_lines` and `torn_candidates`.
+    """
+    for folder in _folders(run):
         for name, model in PAGES.items():
             data = read_optional(folder / name)
             reason = None if data is None else _fault(model, data, folder / name)
             if reason is not None:
                 yield CorruptRecordError(folder / name, None, reason)
-        for path in logs(folder):
+        for path in _logs(folder):
             yield from _every_line(path) if deep else _last_line(path)
         yield from _trace_faults(folder, deep=deep)
 
 
-def candidate_damage(store: RunStore) -> Iterator[CorruptRecordError]:
+def damaged_candidates(store: RunStore) -> Iterator[CorruptRecordError]:
     """Candidates whose files are not those that were submitted. Reads them all."""
     for proposal in store.iterations():
         try:
@@ -64,26 +74,56 @@ def candidate_damage(store: RunStore) -> Iterator[CorruptRecordError]:
             yield CorruptRecordError(store.candidate_path(proposal.iteration), None, error.message)
 
 
-def torn(run: Path) -> list[str]:
-    """What a killed process left half written, as a person names it; a process that records leaves the same."""
-    found = [
-        f"{path.relative_to(run).as_posix()} ends in a part of a line"
-        for folder in folders(run)
-        for path in logs(folder)
-        if not _terminated(path)
-    ]
-    iterations = run / "iterations"
-    cut = [number for number in numbered(iterations) if not (iterations / f"{number:03d}" / "proposal.json").exists()]
-    return found + [f"iterations/{number:03d} was not submitted to its end" for number in cut]
+# --- what a kill leaves -----------------------------------------------------------------------------------------
 
 
-def folders(run: Path) -> list[Path]:
+def torn_lines(run: Path) -> list[str]:
+    """Files, relative to the run, that end in a part of a line: a kill left it, or its writer is at it."""
+    return [relative_name(run, path) for folder in _folders(run) for path in _logs(folder) if not _terminated(path)]
+
+
+def torn_candidates(run: Path) -> list[str]:
+    """Folders, relative to the run, of candidates that were not submitted to their end, or are being submitted."""
+    folders = numbered_folders(run / "iterations")
+    return [relative_name(run, folder) for folder in folders if not (folder / "proposal.json").exists()]
+
+
+def unmade_runs(root: Path) -> list[Path]:
+    """Folders in the folder of all runs that a process began to make a run in, and that nobody owns."""
+    with store_errors("list", root):
+        try:
+            folders = sorted(folder for folder in root.iterdir() if folder.is_dir())
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+    begun = [folder for folder in folders if (folder / LOCK).exists() and not (folder / CONFIG).exists()]
+    return [folder for folder in begun if owner_of(folder) is None]
+
+
+# --- size -------------------------------------------------------------------------------------------------------
+
+
+def disk_use(run: Path) -> int:
+    """Bytes that a run takes on the disk. Files that go away meanwhile are not counted."""
+    total = 0
+    for folder, _, names in os.walk(run):
+        for name in names:
+            try:
+                total += (Path(folder) / name).lstat().st_blocks * 512
+            except FileNotFoundError:
+                continue
+    return total
+
+
+# --- inside -----------------------------------------------------------------------------------------------------
+
+
+def _folders(run: Path) -> list[Path]:
     """The folders of a run that the store writes records into."""
-    below = [parent / f"{number:03d}" for parent in (run / "iterations", run / "sealed") for number in numbered(parent)]
-    return [run, *below, run / "sealed"]
+    iterations, sealed = run / "iterations", run / "sealed"
+    return [run, *numbered_folders(iterations), *numbered_folders(sealed), sealed]
 
 
-def logs(folder: Path) -> list[Path]:
+def _logs(folder: Path) -> list[Path]:
     """The files of lines in a folder."""
     with store_errors("list", folder):
         try:
@@ -93,18 +133,6 @@ def logs(folder: Path) -> list[Path]:
                 )
         except (FileNotFoundError, NotADirectoryError):
             return []
-
-
-def mebibytes(run: Path) -> float:
-    """What a run takes on the disk. Files that go away meanwhile are not counted."""
-    total = 0
-    for folder, _, names in os.walk(run):
-        for name in names:
-            try:
-                total += (Path(folder) / name).lstat().st_blocks * 512
-            except FileNotFoundError:
-                continue
-    return total / (1 << 20)
 
 
 def _fault(model: type[BaseModel] | None, data: bytes, path: Path) -> str | None:
@@ -131,26 +159,13 @@ def _every_line(path: Path) -> Iterator[CorruptRecordError]:
 def _last_line(path: Path) -> Iterator[CorruptRecordError]:
     """What is wrong with the last complete line; the lines before it are counted only when something is."""
     with store_errors("read", path), path.open("rb") as file:
-        end = _line_end(file.seek(0, os.SEEK_END), file.seek, file.read)
-        start = _line_end(end - 1, file.seek, file.read) if end > 0 else 0
+        end = line_end(file, file.seek(0, os.SEEK_END))
+        start = line_end(file, end - 1)
         file.seek(start)
         line = file.read(end - start)
     reason = _fault(LOGS.get(path.name), line, path) if line else None
     if reason is not None:
         yield CorruptRecordError(path, _newlines(path, end), reason)
-
-
-def _line_end(size: int, seek: Callable[[int], int], read: Callable[[int], bytes]) -> int:
-    """Where the last line that is terminated within the first `size` bytes ends; 0 when there is none."""
-    end = size
-    while end > 0:
-        start = max(0, end - _BLOCK)
-        seek(start)
-        newline = read(end - start).rfind(b"\n")
-        if newline >= 0:
-            return start + newline + 1
-        end = start
-    return 0
 
 
 def _newlines(path: Path, size: int) -> int:
@@ -165,10 +180,7 @@ def _newlines(path: Path, size: int) -> int:
 def _terminated(path: Path) -> bool:
     with store_errors("read", path), path.open("rb") as file:
         size = file.seek(0, os.SEEK_END)
-        if size == 0:
-            return True
-        file.seek(size - 1)
-        return file.read(1) == b"\n"
+        return line_end(file, size) == size
 
 
 def _trace_faults(folder: Path, *, deep: bool) -> Iterator[CorruptRecordError]:
