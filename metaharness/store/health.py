@@ -9,20 +9,25 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections import Counter
 from collections.abc import Iterator, Mapping
+from itertools import chain
 from pathlib import Path
 
 from pydantic import BaseModel
 
 from metaharness.errors import CorruptRecordError, MetaharnessError
 from metaharness.records import CaseTrace, Event, JournalEntry, ProposalRecord, Rejection, Score
-from metaharness.store.evaluations import TRACE
+from metaharness.store.evaluations import LEARN_TRACE, TRACE
 from metaharness.store.files import line_end, parse, read_lines, read_optional, store_errors
 from metaharness.store.lock import LOCK
 from metaharness.store.owners import owner_of
-from metaharness.store.repair import numbered_folders, relative_name
+from metaharness.store.repair import numbered, numbered_folders, relative_name
 from metaharness.store.run_store import RunStore
 from metaharness.store.runs import CONFIG
+
+Whose = tuple[int, str | None, int]
+"""The iteration, the case and the trial that a call was made for."""
 
 PAGES: Mapping[str, type[BaseModel] | None] = {
     "proposal.json": ProposalRecord,
@@ -50,8 +55,10 @@ _BLOCK = 1 << 16
 def damage_in(run: Path, *, deep: bool) -> Iterator[CorruptRecordError]:
     """Everything of a run that cannot be read back; with `deep` from every line, else from the last of each file.
 
-    What was torn by a kill is no damage: see `torn_lines` and `torn_candidates`.
+    Not told: iterations that are gone from the end, as nothing after them is there; calls that are gone and in no
+    trace. What was torn by a kill is no damage: see `torn_lines` and `torn_candidates`.
     """
+    yield from _gone_iterations(run / "iterations")
     for folder in _folders(run):
         for name, model in PAGES.items():
             data = read_optional(folder / name)
@@ -61,6 +68,9 @@ def damage_in(run: Path, *, deep: bool) -> Iterator[CorruptRecordError]:
         for path in _logs(folder):
             yield from _every_line(path) if deep else _last_line(path)
         yield from _trace_faults(folder, deep=deep)
+    if deep:
+        yield from _gone_calls(run / "calls.jsonl", run / "iterations")
+        yield from _gone_calls(run / "sealed" / "calls.jsonl", run / "sealed")
 
 
 def damaged_candidates(store: RunStore) -> Iterator[CorruptRecordError]:
@@ -200,6 +210,45 @@ def _trace_faults(folder: Path, *, deep: bool) -> Iterator[CorruptRecordError]:
         yield CorruptRecordError(path, None, reason)
     elif deep and score.trace_bytes and _sha256(path, score.trace_bytes) != score.trace_sha256:
         yield CorruptRecordError(path, None, "it is not what score.json was made of: its hash differs")
+
+
+def _gone_iterations(folder: Path) -> Iterator[CorruptRecordError]:
+    """Numbers are given without a gap, so each below the highest was there."""
+    there = numbered(folder)
+    for number in sorted(set(range(max(there, default=0))) - set(there)):
+        reason = f"it is gone, though there is an iteration {max(there):03d}"
+        fault = CorruptRecordError(folder / f"{number:03d}", None, reason)
+        fault.hint = "restore the folder from a copy: rounds and verdicts were told with it"
+        yield fault
+
+
+def _gone_calls(journal: Path, evaluations: Path) -> Iterator[CorruptRecordError]:
+    """Every answer is in the journal before it is in a trace."""
+    in_traces: Counter[Whose] = Counter()  # read first: what is recorded meanwhile is then in the journal too
+    for folder in numbered_folders(evaluations):
+        for trace in chain(_sound_traces(folder / TRACE), _sound_traces(folder / LEARN_TRACE)):
+            answered = sum(call.response is not None and not call.cached for call in trace.calls)
+            whose = (int(folder.name), trace.case_id, trace.trial)
+            in_traces[whose] = max(answered, in_traces[whose])  # a repeated attempt repeats no completed call
+    for _, line in read_lines(journal):
+        try:
+            of = JournalEntry.model_validate_json(line).attribution
+        except ValueError:
+            return  # told already, and it may be the call that is looked for
+        if of.iteration is not None:
+            in_traces.subtract({(of.iteration, of.case_id, of.trial): 1})
+    gone = (+in_traces).total()
+    if gone:
+        yield CorruptRecordError(journal, None, f"{gone:,} of the calls in traces are not in it: lines are gone")
+
+
+def _sound_traces(path: Path) -> Iterator[CaseTrace]:
+    """The traces of a file, without its damaged lines: those are told already."""
+    for _, line in read_lines(path):
+        try:
+            yield CaseTrace.model_validate_json(line)
+        except ValueError:
+            continue
 
 
 def _sha256(path: Path, size: int) -> str:

@@ -12,10 +12,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from store_kit import entry, files_below, line_from, new_run, proposal, recording_process, score, trace
+from store_kit import call, entry, files_below, line_from, new_run, proposal, recording_process, score, trace
 
 from metaharness.errors import RunLockedError, StoreError
-from metaharness.records import LEARN, Rejection
+from metaharness.records import LEARN, Attribution, CallError, JournalEntry, Rejection
 from metaharness.store import (
     RunStore,
     damage_in,
@@ -162,6 +162,83 @@ def test_a_trace_that_was_changed_after_its_score_is_found_by_a_deep_look(run: P
     assert found(run, deep=False) == []
     (fault,) = damage_in(run, deep=True)
     assert (fault.path, "its hash differs" in fault.message) == (path, True)
+
+
+def test_an_iteration_that_is_gone_from_between_others_is_damage_also_for_a_shallow_look(run: Path) -> None:
+    with RunStore.open(run, record=True) as store:
+        for slot in range(2, 5):
+            store.add_iteration(proposal(f"# {slot}\n"), round=0, slot=slot)
+    shutil.rmtree(run / "iterations/000")
+    shutil.rmtree(run / "iterations/002")
+    shutil.rmtree(run / "iterations/003")
+    (run / "iterations/003.torn").mkdir()
+    for deep in (False, True):
+        assert found(run, deep=deep) == [(f"iterations/{number}", None) for number in ("000", "002", "003")]
+    fault = next(damage_in(run, deep=False))
+    assert fault.message == f"damaged record in {run / 'iterations/000'}: it is gone, though there is an iteration 004"
+    assert "restore the folder from a copy" in str(fault.hint)
+
+
+def test_numbers_below_sealed_may_have_a_gap(run: Path) -> None:
+    (run / "sealed/000").rename(run / "sealed/002")
+    assert found(run, deep=True) == []
+
+
+# --- calls that are gone ----------------------------------------------------------------------------------------
+
+
+def asked(number: int, case_id: str, **fields: object) -> JournalEntry:
+    return entry(number).model_copy(update={"attribution": Attribution(iteration=0, case_id=case_id, **fields)})  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def paid(tmp_path: Path) -> Path:
+    """A run in which every kind of trace holds calls, and the journals have them."""
+    with new_run(tmp_path / "paid") as store:
+        store.add_iteration(proposal(), round=0, slot=0)
+        refused = call().model_copy(update={"response": None, "error": CallError(kind="limit", message="too many")})
+        free = call().model_copy(update={"cached": True})
+        store.append_trace(0, trace("a", calls=[call(), call(), refused, free]))
+        store.append_trace(0, trace("a", calls=[call()]))  # the same case once more: its calls came from the journal
+        store.append_trace(0, trace(LEARN, calls=[call()]))
+        for number, case_id in enumerate(("a", "a", LEARN)):
+            store.journal.append(asked(number, case_id))
+        store.sealed.write_opening({"winner": 0})
+        store.sealed.append_trace(0, trace("t", trial=1, calls=[call()]))
+        store.sealed.journal.append(asked(9, "t", trial=1))
+    return store.path
+
+
+def test_calls_that_are_in_the_journal_once_are_whole_however_often_traces_hold_them(paid: Path) -> None:
+    assert found(paid, deep=True) == []
+
+
+@pytest.mark.parametrize(("journal", "calls"), [("calls.jsonl", 3), ("sealed/calls.jsonl", 1)])
+@pytest.mark.parametrize("change", ["emptied", "removed"])
+def test_a_journal_without_the_calls_that_traces_hold_is_found_by_a_deep_look(
+    change: str, journal: str, calls: int, paid: Path
+) -> None:
+    (paid / journal).write_bytes(b"")
+    if change == "removed":
+        (paid / journal).unlink()
+    assert found(paid, deep=False) == []
+    (fault,) = damage_in(paid, deep=True)
+    assert (fault.path, f"{calls} of the calls in traces are not in it" in fault.message) == (paid / journal, True)
+
+
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_each_call_that_is_gone_from_the_journal_is_missed(number: int, paid: Path) -> None:
+    rows = (paid / "calls.jsonl").read_bytes().splitlines(keepends=True)
+    (paid / "calls.jsonl").write_bytes(b"".join(rows[:number] + rows[number + 1 :]))
+    (fault,) = damage_in(paid, deep=True)
+    assert "1 of the calls in traces are not in it" in fault.message
+
+
+@pytest.mark.parametrize("name", ["calls.jsonl", "iterations/000/eval_trace.jsonl"])
+def test_a_damaged_line_is_told_once_and_not_as_a_call_that_is_gone_too(name: str, paid: Path) -> None:
+    rows = (paid / name).read_bytes().splitlines(keepends=True)
+    (paid / name).write_bytes(b"".join([b"{}\n", *rows[1:]]))
+    assert found(paid, deep=True) == [(name, 1)]
 
 
 def test_what_the_store_did_not_write_is_not_looked_at(run: Path) -> None:
