@@ -18,14 +18,14 @@ from typing import Any, Literal, TypeVar
 from pydantic import ValidationError
 
 from metaharness.domain import Case, Domain, Split, cases_hash, split_cases
-from metaharness.errors import CorruptRecordError, DomainError, UsageError
+from metaharness.errors import CorruptRecordError, DomainError, NewerSchemaError, UsageError
 from metaharness.fingerprints import Fingerprint, fingerprints
 from metaharness.messages import Record
 from metaharness.records import SCHEMA_VERSION, Estimate, ObjectiveRecord, ProposalRecord, Score, Verdict, now
 from metaharness.scoring.measures import PairRow
 from metaharness.scoring.scoreboard import Iteration, incumbent
 from metaharness.scoring.verdicts import judge_both
-from metaharness.store import Journal, RunStore, Sealed, openings, openings_locked
+from metaharness.store import Journal, RunStore, Sealed, command_on, openings, openings_locked
 
 R = TypeVar("R", bound=Record)
 
@@ -116,28 +116,36 @@ def require_sealed(store: RunStore) -> None:
     if store.sealed.result() is not None:
         raise UsageError(
             f"run {store.record.run_id} is finished: its test split was opened, so nothing is added to it",
-            hint="begin a new run; `metaharness finish` shows the result of this one",
+            hint=f"begin a new run; `{command_on(store.path, 'finish')}` shows the result of this one",
         )
     if store.sealed.opening() is not None:
         raise UsageError(
             f"the test split of run {store.record.run_id} was opened, so nothing is added to it",
-            hint="`metaharness finish` goes on with the test where it was interrupted",
+            hint=f"`{command_on(store.path, 'finish')}` goes on with the test where it was interrupted",
         )
 
 
 def read_opening(store: RunStore) -> Opening | None:
     """What the opening says; None while the test split is sealed."""
-    return _parsed(Opening, store.sealed.opening(), store.path / "sealed" / "opening.json")
+    return _parsed(Opening, store.sealed.opening(), store.sealed.opening_path)
 
 
 def read_result(store: RunStore) -> SealedResult | None:
     """The result of the one test; None while there is none."""
-    return _parsed(SealedResult, store.sealed.result(), store.path / "sealed" / "result.json")
+    return _parsed(SealedResult, store.sealed.result(), store.sealed.result_path)
 
 
 def _parsed(record: type[R], found: dict[str, Any] | None, path: Path) -> R | None:
+    if found is None:
+        return None
+    version = found.get("schema_version", SCHEMA_VERSION)
+    if isinstance(version, int) and version > SCHEMA_VERSION:
+        raise NewerSchemaError(
+            f"{path} has schema version {version}; this metaharness reads up to version {SCHEMA_VERSION}",
+            hint="use the version of metaharness that wrote it",
+        )
     try:
-        return None if found is None else record.model_validate(found)
+        return record.model_validate(found)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         raise CorruptRecordError(path, None, f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
@@ -214,7 +222,23 @@ class Holdout:
                 f"the test split has changed since run {opening.run} opened it at {opening.opened}",
                 hint="restore the data it was opened with; the test goes on with exactly those cases",
             )
+        self._check_plan(opening)
         return opening
+
+    def _check_plan(self, opening: Opening) -> None:
+        """Make sure that what would be tested is what the opening says: it was written before any case was asked.
+
+        Raises:
+            DomainError: The run's configuration or a candidate is another one now.
+        """
+        hashes = {number: self._store.proposal(number).candidate_hash for number in opening.candidates}
+        config = self._store.record.config
+        now_is = (hashes, config.trials, config.seed, config.models["target"].id)
+        if now_is != (opening.candidates, opening.trials, opening.seed, opening.model):
+            raise DomainError(
+                f"run {opening.run} is not what it was when its test was opened at {opening.opened}",
+                hint=f"restore config.json and the candidates as {self._store.sealed.opening_path} names them",
+            )
 
     def earlier_looks(self) -> int:
         """How often this test split was opened below the folder of all runs, by other runs than this one."""
@@ -311,13 +335,13 @@ def choose(
     if pending:
         numbers = ", ".join(f"{number:03d}" for number in pending)
         raise UsageError(
-            f"not yet evaluated on search: {numbers}", hint="`metaharness resume` evaluates what was interrupted"
+            f"not yet evaluated on search: {numbers}", hint="resume the run: that evaluates what was interrupted"
         )
     winner = incumbent(iterations, objectives)
     baseline = incumbent([iteration for iteration in iterations if iteration.is_baseline], objectives)
     if winner is None or baseline is None:
         raise UsageError(
             "no baseline has a complete score on search, so there is nothing to test against",
-            hint="`metaharness resume` asks missing cases again",
+            hint="resume the run: that asks missing cases again",
         )
     return winner.proposal, baseline.proposal

@@ -8,8 +8,9 @@ import importlib.util
 import inspect
 import json
 import math
+import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar
@@ -87,7 +88,7 @@ def _from_file(file: Path, options: Mapping[str, str]) -> Domain:
 
 def _import_file(file: Path) -> ModuleType:
     """Import `domain.py` under a name of its own, with its folder importable while it loads."""
-    name = "metaharness_domain_" + hashlib.sha256(str(file).encode()).hexdigest()[:12]
+    name = "metaharness_domain_" + hashlib.sha256(os.fsencode(file)).hexdigest()[:12]
     spec = importlib.util.spec_from_file_location(name, file)
     if spec is None or spec.loader is None:
         raise DomainError(f"{file} is not a Python file", hint="give the folder that holds domain.py, or that file")
@@ -100,7 +101,7 @@ def _import_file(file: Path) -> ModuleType:
         spec.loader.exec_module(module)
     except MetaharnessError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise DomainError(
             f"importing {file} failed: {type(error).__name__}: {error}", hint="run the file with python to see where"
         ) from error
@@ -120,7 +121,7 @@ def _from_module(reference: str, options: Mapping[str, str]) -> Domain:
         raise UsageError(
             f"cannot import {module_name!r}: {error}", hint="give module:attribute of an installed module, or a path"
         ) from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise DomainError(
             f"importing {module_name} failed: {type(error).__name__}: {error}", hint="import it in python to see where"
         ) from error
@@ -166,7 +167,7 @@ def _made(factory: Any, options: Mapping[str, str], where: str) -> Any:
         return factory(**options)
     except MetaharnessError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         given = ", ".join(f"{name}={value}" for name, value in options.items()) or "no options"
         raise DomainError(
             f"`domain` in {where} failed with {given}: {type(error).__name__}: {error}",
@@ -242,23 +243,16 @@ def read_candidate(path: Path) -> Proposal:
 
     Raises:
         UsageError: There is nothing, or a folder without `harness.py`.
-        DomainError: A file of it cannot be read, or is a symbolic link: what that leads to would be taken for its own.
+        DomainError: A file of it cannot be read, is no file, or is a link that leads out of the folder.
     """
     if not path.exists():
         raise UsageError(f"there is no harness at {path}", hint="give a Python file, or a folder that holds harness.py")
     if path.is_dir() and not (path / "harness.py").is_file():
         raise UsageError(f"{path} holds no harness.py", hint="the entry of a harness folder is named harness.py")
-    if path.is_file():
+    if not path.is_dir():  # a link is the choice of whoever names it
         return Proposal(files={"harness.py": _text(path)}, name=path.stem)
     about_it = {path / name for name in META_FILES}
-    linked = next((file for file in sorted(path.rglob("*")) if file.is_symlink()), None)
-    if linked is not None:
-        raise DomainError(f"{linked} is a symbolic link", hint="put a copy there: a candidate holds files and folders")
-    files = {
-        file.relative_to(path).as_posix(): _text(file)
-        for file in sorted(path.rglob("*"))
-        if file.is_file() and file not in about_it and not CACHES & set(file.relative_to(path).parts)
-    }
+    files = {file.relative_to(path).as_posix(): _text(file) for file in _files_in(path) if file not in about_it}
     about = _about(path / "proposal.json")
     reasoning = path / "reasoning.md"
     return Proposal(
@@ -271,6 +265,32 @@ def read_candidate(path: Path) -> Proposal:
         predicted_effect=str(about.get("predicted_effect", "")),
         name=str(about.get("name") or path.name),
     )
+
+
+def _files_in(folder: Path) -> Iterator[Path]:
+    """The files of a candidate. What is neither file nor folder is refused: else it would be missing unseen."""
+    for entry in sorted(folder.rglob("*")):
+        if CACHES & set(entry.relative_to(folder).parts):
+            continue
+        if entry.is_symlink() and not _stays_in(folder, entry):
+            raise DomainError(
+                f"{entry} is a link that leads out of the candidate's folder",
+                hint="copy what it points to into the folder, or take the link away",
+            )
+        if entry.is_file():
+            yield entry
+        elif entry.is_symlink() or not entry.is_dir():
+            raise DomainError(
+                f"{entry} is neither a file nor a folder of the candidate",
+                hint="a candidate's folder holds text files, and folders of them; take it away",
+            )
+
+
+def _stays_in(folder: Path, link: Path) -> bool:
+    try:
+        return link.resolve().is_relative_to(folder.resolve())
+    except (OSError, RuntimeError):  # links that lead in a circle
+        return False
 
 
 def _list(path: Path, about: dict[str, Any], field: str, of: type[T]) -> tuple[T, ...]:
@@ -293,6 +313,8 @@ def _about(path: Path) -> dict[str, Any]:
 
 
 def _text(path: Path) -> str:
+    if not path.is_file():  # to open a pipe would wait for whoever writes into it
+        raise DomainError(f"{path} is no file", hint="a candidate's files are text in UTF-8")
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:

@@ -6,10 +6,12 @@ whole or not there. A process that is killed in between leaves that folder, `.NA
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import secrets
 import shutil
+import tomllib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -37,9 +39,14 @@ FILES: Mapping[str, str] = {
     "data/test.jsonl": "cases that no search sees",
     "tests/test_domain.py": "the domain is valid, its evaluator tells right from wrong",
     "pyproject.toml": "the folder as a project",
+    ".gitignore": "what belongs to this machine alone",
 }
 """What is copied, and what each file is for. What else lies in the example (caches, runs) stays there."""
 
+_SOURCE = 'metaharness = { path = "../..", editable = true }'
+"""In the example's `pyproject.toml`: where uv finds metaharness, which is on no package index."""
+_ABOUT_UV = " `uv run` takes metaharness from the folder that `pyproject.toml` names."
+"""In the example's `README.md`."""
 _NAME = re.compile(r"[A-Za-z](?:[A-Za-z0-9_-]*[A-Za-z0-9])?")
 _SEPARATORS = re.compile(r"[_-]+")
 
@@ -72,7 +79,7 @@ def make_domain(path: Path) -> NewDomain:
             hint="a name begins with a letter A-Z, goes on with letters, digits, _ and -, and ends with a letter or "
             "digit, such as my_domain or work/my_domain",
         )
-    contents = {file: _renamed(text, name) for file, text in _starter().items()}
+    contents = _at_home({file: _renamed(text, name) for file, text in _starter().items()}, _checkout())
     try:
         path = path.expanduser()
         target = path.resolve()
@@ -114,6 +121,33 @@ def _renamed(text: str, name: str) -> str:
         "starter": name,
     }
     return re.sub(r"\b(?:" + "|".join(replacements) + r")\b", lambda match: replacements[match.group()], text)
+
+
+def _checkout() -> Path | None:
+    """The source checkout that this engine runs from; None where it is installed as a package."""
+    folder = Path(__file__).resolve().parents[1]
+    try:
+        project = tomllib.loads((folder / "pyproject.toml").read_text(encoding="utf-8")).get("project", {})
+    except (OSError, ValueError):  # there is none, or somebody's own that cannot be read
+        return None
+    return folder if project.get("name") == "metaharness" and str(folder).isprintable() else None
+
+
+def _at_home(contents: dict[str, str], checkout: Path | None) -> dict[str, str]:
+    """The files as they work outside the example's own place: there `uv run` has to find metaharness.
+
+    Args:
+        contents: The files, renamed.
+        checkout: Where metaharness comes from; None where no folder can be named, as it is installed.
+    """
+    project, page = contents["pyproject.toml"], contents["README.md"]
+    if checkout is not None:
+        project = project.replace(_SOURCE, _SOURCE.replace('"../.."', json.dumps(str(checkout), ensure_ascii=False)))
+    else:
+        project = project.replace(_SOURCE, "# " + _SOURCE.replace('"../.."', '"FOLDER OF A CLONE OF ITS REPOSITORY"'))
+        page = page.replace("uv run pytest", "python -m pytest").replace("uv run metaharness", "metaharness")
+        page = page.replace(_ABOUT_UV, "")
+    return {**contents, "pyproject.toml": project, "README.md": page}
 
 
 def _check_free(path: Path, target: Path) -> None:

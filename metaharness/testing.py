@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -35,6 +37,8 @@ MOST_SHARED = 0.01
 """The share of a split that may stand in another one before the domain is not valid: few sets are free of repeats."""
 SHOWN = 5
 """Examples named for each finding."""
+HOOKS = frozenset({"ask", "build", "check", "learn"})
+"""What a driver may define."""
 
 
 @dataclass
@@ -69,6 +73,7 @@ async def check_domain(config: RunConfig) -> DomainReport:
     prints = _splits(ground.domain, report)
     _shared_text(prints, report)
     await _evaluator(ground.domain, next(iter(ground.cases.values())), report)
+    _driver(ground.domain, report)
     baselines = ground.domain.baselines()
     if not baselines:
         report.problems.append(
@@ -142,7 +147,9 @@ async def _evaluator(domain: Domain, case: Case, report: DomainReport) -> None:
     primary = domain.objectives[0].record()
     gap = values[0] - values[1] if primary.direction == "max" else values[1] - values[0]
     if gap <= 0:
-        report.warnings.append(f"grade() gives the expected answer of case {case.id} no better value than None")
+        # without an expected answer both are None; such a case may be graded by what the harness has done
+        found = report.warnings if case.expected is None else report.problems
+        found.append(f"grade() gives the expected answer of case {case.id} no better value than None")
     if primary.range is not None and not all(primary.range[0] <= value <= primary.range[1] for value in values):
         report.problems.append(f"grade() leaves the range {primary.range} of {primary.name}: {values}")
 
@@ -186,4 +193,42 @@ async def _baseline(path: Path, config: RunConfig, report: DomainReport) -> None
     if rejection is None:
         report.baselines.append(path.name)
     else:
-        report.problems.append(f"baseline {path.name} fails the ladder at {rejection.stage}: {rejection.message}")
+        where = _last_frame(rejection.traceback or "")
+        report.problems.append(
+            f"baseline {path.name} fails the ladder at {rejection.stage}: {rejection.message}{where}"
+        )
+
+
+def _last_frame(traceback: str) -> str:
+    """Where it was raised, such as ` (harness.py, line 3)`: the last frame in a file of the candidate, if any."""
+    frames = re.findall(r'^\s*File "(.+)", line (\d+)', traceback, re.MULTILINE)
+    own = [(file, line) for file, line in frames if not Path(file).is_absolute()]
+    return "".join(f" ({file}, line {line})" for file, line in (own or frames)[-1:])
+
+
+def _driver(domain: Domain, report: DomainReport) -> None:
+    """Find a driver that drives nothing, such as one with a misspelt function. It is read, not executed."""
+    driver = domain.driver()
+    if driver is None:
+        return
+    try:
+        tree = ast.parse(driver.read_bytes())
+    except (OSError, SyntaxError, ValueError):  # no worker can be started with it, which says why
+        return
+    if not HOOKS & set(_bound(tree.body)):
+        report.warnings.append(f"driver.py defines none of {', '.join(sorted(HOOKS))}: it changes nothing")
+
+
+def _bound(body: Sequence[ast.stmt]) -> Iterator[str]:
+    """The names that statements bind at the top of a module, also below `if` and `try`."""
+    for node in body:
+        match node:
+            case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
+                yield name
+            case ast.Import(names=names) | ast.ImportFrom(names=names):
+                yield from (alias.asname or alias.name for alias in names)
+            case _:
+                found = (inner for inner in ast.walk(node) if isinstance(inner, ast.Name))
+                yield from (inner.id for inner in found if isinstance(inner.ctx, ast.Store))
+                for block in ("body", "orelse", "finalbody"):
+                    yield from _bound(getattr(node, block, []))

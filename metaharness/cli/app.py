@@ -6,14 +6,18 @@ Nothing of the engine is imported before a command needs it, so that `--help` is
 from __future__ import annotations
 
 import functools
+import os
 import sys
+import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Annotated, Any, ParamSpec
 
 import typer
 from typer.core import TyperGroup
 
 from metaharness import __version__
+from metaharness.cli.text import printable
 from metaharness.errors import MetaharnessError
 
 P = ParamSpec("P")
@@ -79,9 +83,8 @@ def command(examples: str) -> Callable[[Callable[P, None]], Callable[P, None]]:
             except KeyboardInterrupt as error:
                 complain("interrupted")
                 raise typer.Exit(INTERRUPTED) from error
-            except BrokenPipeError as error:
-                sys.stderr.close()
-                raise typer.Exit(1) from error
+            except OSError as error:
+                raise typer.Exit(_cut_off(error)) from error
 
         lines = "\n\n".join(f"  {line.strip()}" for line in examples.strip().splitlines())
         app.command(epilog=f"Examples:\n\n{lines}")(guarded)
@@ -91,10 +94,43 @@ def command(examples: str) -> Callable[[Callable[P, None]], Callable[P, None]]:
 
 
 def complain(message: str, hint: str | None = None) -> None:
-    """Tell an error on stderr."""
-    typer.echo(f"error: {message}", err=True)
+    """Tell an error on stderr. Both texts may hold what a candidate, a model or a file has said."""
+    typer.echo(f"error: {printable(message)}", err=True)
     if hint is not None:
-        typer.echo(f"hint: {hint}", err=True)
+        typer.echo(f"hint: {printable(hint)}", err=True)
+
+
+def _cut_off(error: OSError) -> int:
+    """The exit code where the output cannot be written: a full disk is told, a reader that went away is none to tell.
+
+    Raises:
+        OSError: It is about something else.
+    """
+    if not isinstance(error, BrokenPipeError) and not _of_output(error):
+        raise error
+    for stream in filter(None, (sys.stdout, sys.stderr)):
+        _drain(stream)
+    if not isinstance(error, BrokenPipeError):
+        complain(f"the output cannot be written: {error.strerror or error}")
+    return 1
+
+
+def _of_output(error: OSError) -> bool:
+    """Whether it was raised by a line that prints: one of the command line's own, or of what it echoes with."""
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    origin = str(frames[-1].f_globals.get("__name__", "")) if frames else ""
+    return error.filename is None and origin.startswith(("metaharness.cli.", "typer.", "click."))
+
+
+def _drain(stream: Any) -> None:
+    """Point a stream that cannot be flushed at nothing: Python flushes it once more at the end, and exits with 120."""
+    try:
+        stream.flush()
+    except OSError:
+        with suppress(OSError):  # a stream without a file descriptor is nobody's to flush
+            nothing = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nothing, stream.fileno())
+            os.close(nothing)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -122,8 +158,12 @@ def main(argv: list[str] | None = None) -> int:
 
     try:
         code = app(args=argv, prog_name="metaharness", standalone_mode=False)
+        if sys.stdout is not None:  # as it is where a process was started without one
+            sys.stdout.flush()
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else 1
+    except OSError as error:
+        return _cut_off(error)
     except Exception as error:  # typer keeps its own errors elsewhere in every other version
         if not hasattr(error, "format_message"):
             raise

@@ -134,9 +134,10 @@ def next_steps(path: Path, winner: int, baseline: int) -> str:
         (f"{program} export {path.name}{root}", "the best harness as a folder that runs on its own"),
     )
     own = _aligned(
-        (f"{program} init my_domain", "a domain to start from: cases, evaluator, baselines"),
-        (f"{program} check my_domain", "whether it can be searched"),
-        (f"{program} run --domain my_domain", "--model anthropic:NAME or openai:NAME for a language model"),
+        *_installing(),
+        ("metaharness init my_domain", "a domain to start from: cases, evaluator, baselines"),
+        ("metaharness check my_domain", "whether it can be searched"),
+        ("metaharness run --domain my_domain", "--model anthropic:NAME or openai:NAME for a language model"),
     )
     return f"""\
 To look closer
@@ -146,10 +147,18 @@ In a repository of your own
 {own}
 
 From Claude Code, or any coding agent with a shell: start it there and say
-  Run `{program} run -d my_domain --iterations 0 --name mine`: it scores the baselines. Then, again and again: read
-  `{program} scoreboard mine` and `{program} trace N --run mine --failures`, write a better harness.py
+  Run `metaharness run -d my_domain --iterations 0 --name mine`: it scores the baselines. Then, again and again: read
+  `metaharness scoreboard mine` and `metaharness trace N --run mine --failures`, write a better harness.py
   as my_domain/DOMAIN.md says, and hand it in with
-  `{program} submit harness.py --run mine --hypothesis "..."`."""
+  `metaharness submit harness.py --run mine --hypothesis "..."`."""
+
+
+def _installing() -> list[tuple[str, str]]:
+    """How the command comes into another folder, from a clone; nothing where it is installed already."""
+    clone = Path(__file__).resolve().parents[2]
+    if not (clone / "pyproject.toml").is_file():
+        return []
+    return [(f"uv tool install {shlex.quote(str(clone))}", "once; from then on the command is `metaharness`")]
 
 
 def _aligned(*rows: tuple[str, str]) -> str:

@@ -13,6 +13,7 @@ import typer
 from metaharness.cli import gates, options
 from metaharness.cli.app import INTERRUPTED, command, complain
 from metaharness.cli.progress import Line
+from metaharness.cli.text import printable
 
 if TYPE_CHECKING:
     from metaharness.domain import Split
@@ -113,6 +114,7 @@ def _evaluate(
         _print(split.value, result)
         for line in begun.lines():
             typer.echo(line)
+    _tell_missing(harness, result)
     check_ended(harness, result.rejection, stopped=stopped)
     begun.exit()
 
@@ -242,7 +244,7 @@ def check_ended(harness: Path, rejection: Rejection | None, *, stopped: bool) ->
     """Say what went wrong, if anything did, and end the command there."""
     if rejection is not None:
         if rejection.traceback:
-            typer.echo(rejection.traceback, err=True)
+            typer.echo(printable(rejection.traceback), err=True)
         complain(
             f"{harness} does not pass the ladder at {rejection.stage}: {rejection.message}",
             "mend it; the domain's DOMAIN.md says what a harness has to define",
@@ -269,6 +271,19 @@ def _print(split: str, result: Evaluation) -> None:
     spent = score.spent
     tokens = spent.input_tokens + spent.output_tokens
     typer.echo(f"cost: {spent.calls:,} calls, {tokens:,} tokens, ${spent.usd:.4f}, {spent.seconds:.2f} s")
+
+
+def _tell_missing(harness: Path, result: Evaluation) -> None:
+    """Say on stderr which pairs of a whole evaluation have no value, and why."""
+    from metaharness.cli.output import gap_lines, gap_of
+
+    if result.score is None or not result.score.missing:
+        return
+    gaps = [gap for _, trace in sorted(result.traces.items()) if (gap := gap_of(trace)) is not None]
+    for line in gap_lines(harness.stem, result.score.planned, gaps):
+        typer.echo(line, err=True)
+    if any(gap.evaluator for gap in gaps):
+        typer.echo("to have every value: mend the evaluator and evaluate again", err=True)
 
 
 def write_traces(path: Path, traces: Sequence[CaseTrace], *, mode: str) -> None:

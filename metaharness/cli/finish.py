@@ -14,14 +14,16 @@ from metaharness.cli import options
 from metaharness.cli.app import INTERRUPTED, command
 from metaharness.cli.progress import Line, duration
 from metaharness.cli.search import MaxCalls, MaxCases, MaxTokens, MaxUsd, Quiet, budget
-from metaharness.cli.show import one_line
+from metaharness.cli.text import one_line
 
 if TYPE_CHECKING:
     from metaharness.holdout import SealedResult
     from metaharness.records import ObjectiveRecord
     from metaharness.run import Finishing
 
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before the test split is opened.")]
+Yes = Annotated[
+    bool, typer.Option("--yes", "-y", help="Do not ask before the test split is opened. Needed off a terminal.")
+]
 AcceptMissing = Annotated[
     bool, typer.Option("--accept-missing", help="Give a result although cases have no value, with the safe verdict.")
 ]
@@ -68,19 +70,28 @@ def finish(
 def _finish(path: Path, raised: Any, *, yes: bool, accept_missing: bool, quiet: bool) -> SealedResult:
     import anyio
 
+    from metaharness.errors import UsageError
     from metaharness.run import Finishing
+    from metaharness.store import command_on
 
     with Finishing.open(path, raised=raised) as finishing:
-        _announce(finishing, ask=not yes and sys.stdin.isatty() and sys.stderr.isatty(), quiet=quiet)
+        if finishing.opened is None and not yes and not _can_ask():
+            raise UsageError(
+                f"the test split of run {path.name} stays sealed: there is no terminal to ask at",
+                hint=f"to open it, once: {command_on(path, 'finish', '--yes')}",
+            )
+        _announce(finishing, ask=not yes, quiet=quiet)
         result = anyio.run(run_test, finishing, accept_missing, quiet)
     if result is None:
-        print("interrupted: `metaharness finish` goes on with the same test", file=sys.stderr)
+        print(f"interrupted: `{command_on(path, 'finish')}` goes on with the same test", file=sys.stderr)
         raise typer.Exit(INTERRUPTED)
     return result
 
 
 def _announce(finishing: Finishing, *, ask: bool, quiet: bool) -> None:
-    """Say what is about to happen, and ask where somebody can answer."""
+    """Say what is about to happen, and ask."""
+    from metaharness.store import command_on
+
     tested = " and ".join(f"{one.number:03d} {one_line(one.proposal.name)}" for one in finishing.candidates)
     if finishing.opened is not None:
         if not quiet:
@@ -94,15 +105,21 @@ def _announce(finishing: Finishing, *, ask: bool, quiet: bool) -> None:
             f"This closes run {finishing.store.record.run_id}: nothing is added to it afterwards.",
             file=sys.stderr,
         )
+        resume = command_on(finishing.store.path, "resume")
         incomplete = [f"{one.number:03d}" for one in finishing.history if one.state == "incomplete"]
         if incomplete:
             numbers = ", ".join(incomplete)
-            print(
-                f"not in question, as cases have no value: {numbers}; `metaharness resume` asks them", file=sys.stderr
-            )
+            print(f"not in question, as cases have no value: {numbers}; {resume} asks them again", file=sys.stderr)
+        left = finishing.config.iterations - finishing.spent.candidates
+        if left > 0:
+            print(f"the search is not over: {left} more candidates are to come; {resume} goes on", file=sys.stderr)
     if ask and not _confirmed():
         print("it stays sealed", file=sys.stderr)
         raise typer.Exit(1)
+
+
+def _can_ask() -> bool:
+    return sys.stdin.isatty() and sys.stderr.isatty()
 
 
 def _confirmed() -> bool:

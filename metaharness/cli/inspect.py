@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import difflib
+import json
 from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
 from metaharness.cli import options
 from metaharness.cli.app import command
+from metaharness.cli.text import one_line, printable
 
 if TYPE_CHECKING:
     from metaharness.history import CaseComparison
     from metaharness.records import Call, CaseTrace, ObjectiveRecord
+    from metaharness.scoring.scoreboard import Iteration
+
+LINE = 100
+"""Characters of JSON in one line; what is longer is indented."""
+SHOWN = 500
+"""Characters of an input or an output."""
 
 Number = Annotated[int, typer.Argument(min=0, help="The iteration, such as 4 or 004.")]
 Other = Annotated[int, typer.Argument(min=0, help="The iteration to compare it with.")]
@@ -68,9 +76,9 @@ def trace(
         options.print_json([found.model_dump(mode="json") for found in shown])
         return
     if iteration.rejection is not None:
-        typer.echo(f"rejected at {iteration.rejection.stage}: {iteration.rejection.message}")
+        typer.echo(_rejected(iteration))
         if iteration.rejection.traceback:
-            typer.echo(iteration.rejection.traceback)
+            typer.echo(printable(iteration.rejection.traceback))
     for found in shown:
         typer.echo(_case_text(found, calls=case is not None))
     typer.echo(f"[{len(shown)} of {len(wanted)} cases; {len(latest)} recorded]")
@@ -103,7 +111,7 @@ def diff(
     if as_json:
         options.print_json({"a": a, "b": b, "diff": lines})
     else:
-        typer.echo("\n".join(lines) if lines else f"{a:03d} and {b:03d} have the same source")
+        typer.echo("\n".join(map(printable, lines)) if lines else f"{a:03d} and {b:03d} have the same source")
 
 
 @command(
@@ -129,8 +137,12 @@ def compare(
         return
     test = found.comparison
     objective = history.objectives[0].name
+    rejected = [iteration for iteration in (found.a, found.b) if iteration.rejection is not None]
+    for iteration in rejected:
+        typer.echo(f"{iteration.number:03d} was {_rejected(iteration)}")
     if test.delta is None:
-        typer.echo(f"{a:03d} and {b:03d} share no case that both have ended")
+        if not rejected:
+            typer.echo(f"{a:03d} and {b:03d} share no case that both have ended")
         return
     interval = "" if test.low is None else f" [{test.low:+.3f}, {test.high:+.3f}]"
     typer.echo(f"{objective}: {a:03d} minus {b:03d} = {test.delta:+.3f}{interval}, p {_p(test.p)} ({test.method})")
@@ -138,8 +150,13 @@ def compare(
     for title, units in (("better", test.improved), ("worse", test.regressed)):
         typer.echo(f"{title}: {len(units)}")
         for unit in units:
-            typer.echo(f"  {unit}: {found.means_b[unit]:.3f} -> {found.means_a[unit]:.3f}")
+            typer.echo(f"  {one_line(unit)}: {found.means_b[unit]:.3f} -> {found.means_a[unit]:.3f}")
     typer.echo(f"the same: {len(test.unchanged)}")
+
+
+def _rejected(iteration: Iteration) -> str:
+    rejection = iteration.rejection
+    return "" if rejection is None else f"rejected at {rejection.stage}: {printable(rejection.message)}"
 
 
 def _p(p: float) -> str:
@@ -177,19 +194,23 @@ def _succeeded(found: CaseTrace, best: float | None) -> bool:
 
 
 def _case_text(found: CaseTrace, *, calls: bool) -> str:
+    grade = found.grades[-1] if found.grades else None
     lines = [
-        f"--- {found.case_id} trial {found.trial}: {found.status}"
-        + (f", {found.grades[-1].value:g}" if found.grades else ""),
+        f"--- {one_line(found.case_id)} trial {found.trial}: {found.status}"
+        + (f", score {grade.value:g}" if grade is not None else ""),
         f"input:    {_short(found.input)}",
         f"output:   {_short(found.output)}",
         f"expected: {_short(found.expected)}",
     ]
-    if found.grades and found.grades[-1].notes:
-        lines.append(f"notes:    {found.grades[-1].notes}")
+    if grade is not None and grade.metrics:
+        measured = ", ".join(f"{name} {value:g}" for name, value in grade.metrics.items())
+        lines.append(f"metrics:  {one_line(measured)}")
+    if grade is not None and grade.notes:
+        lines.append(f"notes:    {printable(grade.notes)}")
     if found.error:
-        lines.append(f"error:    {found.error.rstrip()}")
+        lines.append(f"error:    {printable(found.error.rstrip())}")
     if found.stdout_tail:
-        lines.append(f"printed:  {found.stdout_tail.rstrip()}")
+        lines.append(f"printed:  {printable(found.stdout_tail.rstrip())}")
     lines.append(f"calls:    {len(found.calls)}, {found.duration_ms:.1f} ms of its own")
     if calls:
         lines += [_call_text(place, call) for place, call in enumerate(found.calls)]
@@ -197,12 +218,21 @@ def _case_text(found: CaseTrace, *, calls: bool) -> str:
 
 
 def _call_text(place: int, call: Call) -> str:
-    head = f"call {place} ({call.door}, {call.model}, {call.input_tokens}+{call.output_tokens} tokens)"
-    messages = [f"[{message['role']}] {message['content']}" for message in call.request.get("messages", ())]
+    model = one_line(call.model)
+    head = f"call {place} ({call.door}, {model}, {call.input_tokens}+{call.output_tokens} tokens)"
+    messages = [f"[{message['role']}] {_text(message['content'])}" for message in call.request.get("messages", ())]
     answer = call.error.message if call.error is not None else (call.response or {}).get("text", "")
-    return "\n".join([head, *messages, f"[answer] {answer}"])
+    return "\n".join([head, *messages, f"[answer] {_text(answer)}"])
 
 
 def _short(value: Any) -> str:
-    text = value if isinstance(value, str) else repr(value)
-    return text if len(text) <= 500 else f"{text[:500]}... ({len(text):,} characters)"
+    text = _text(value)
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}... ({len(text):,} characters)"
+
+
+def _text(value: Any) -> str:
+    """A text as it is, with its lines; anything else as JSON, indented below where it is longer than a line."""
+    if isinstance(value, str):
+        return printable(value)
+    text = json.dumps(value, ensure_ascii=False)
+    return printable(text if len(text) <= LINE else "\n" + json.dumps(value, ensure_ascii=False, indent=2))

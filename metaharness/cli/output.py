@@ -1,19 +1,27 @@
-"""What is printed at the end of a search."""
+"""What is printed at the end of a search, and what is said of pairs without a value."""
 
 from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import typer
 
 from metaharness.cli.options import print_json
+from metaharness.cli.text import one_line
+from metaharness.records import MISSING
+from metaharness.run.evaluating import why_missing
 from metaharness.run.summaries import summary_page
+from metaharness.store import command_on
 
 if TYPE_CHECKING:
     from metaharness.gateway.budget import Bound
+    from metaharness.history import History
+    from metaharness.records import CaseTrace
     from metaharness.run import Run
 
 FLAGS: Mapping[Bound, str] = {
@@ -23,6 +31,8 @@ FLAGS: Mapping[Bound, str] = {
     "tokens": "--budget-tokens",
     "usd": "--budget-usd",
 }
+NAMED = 5
+"""Candidates with missing pairs that are named at the end of a search; of the others, how many there are."""
 
 
 def outcome(run: Run, reason: str, *, as_json: bool) -> None:
@@ -39,27 +49,90 @@ def outcome(run: Run, reason: str, *, as_json: bool) -> None:
         f"{spent.input_tokens + spent.output_tokens:,} tokens, {usd}, {spent.seconds:.1f} s",
         f"run directory: {run.store.path}",
     ]
-    for line in [*lines, *_next_steps(run)]:
+    missing = _missing(run.history)
+    for line in [*lines, *_missing_lines(run.history, missing), *_next_steps(run, missing)]:
         print(line, file=sys.stderr)
 
 
 def resume_command(run: Run) -> str:
     """What to type to go on."""
-    return f"metaharness resume {_arguments(run)}"
+    return command_on(run.store.path, "resume")
 
 
 def _arguments(run: Run) -> str:
     return shlex.join(["--root", str(run.store.path.parent), run.record.run_id])
 
 
-def _next_steps(run: Run) -> list[str]:
+def _next_steps(run: Run, missing: Mapping[int, list[Gap]]) -> list[str]:
     arguments = _arguments(run)
+    failed = any(gap.evaluator for gaps in missing.values() for gap in gaps)
+    mend = [
+        "to have every value: mend the evaluator and begin a new run; this one keeps the evaluator it began with"
+    ] * failed
+    waiting = _in_progress(run.history) or any(not gap.evaluator for gaps in missing.values() for gap in gaps)
     bound = run.spent_bound
-    if bound is not None and (run.unfinished or not run.all_proposed):
-        return [f"to go on with a higher budget: {resume_command(run)} {FLAGS[bound]} N"]
-    if run.why_over() is None or run.unfinished:
-        return [f"to go on: {resume_command(run)}"]
-    return [
-        f"to look closer: metaharness scoreboard {arguments}",
-        f"to test the best one on the sealed split, once: metaharness finish {arguments}",
-    ]
+    if bound is not None and (waiting or not run.all_proposed):
+        return [*mend, f"to go on with a higher budget: {resume_command(run)} {FLAGS[bound]} N"]
+    if run.why_over() is None or waiting:
+        return [*mend, f"to go on: {resume_command(run)}"]
+    look = f"to look closer: metaharness scoreboard {arguments}"
+    if run.history.best() is None:
+        return [*mend, look]
+    return [*mend, look, f"to test the best one on the sealed split, once: metaharness finish {arguments}"]
+
+
+def _in_progress(history: History) -> bool:
+    """Whether a round was begun and is not closed: `resume` ends it."""
+    return any(iteration.proposal.round >= len(history.closed_rounds) for iteration in history)
+
+
+# --- pairs without a value --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Gap:
+    """A pair of case and trial that has no value."""
+
+    status: str
+    why: str
+    """In one line; empty where nothing says so."""
+    evaluator: bool
+    """Whether the evaluator's own code failed, and not a judge it asked: asking again then brings the same."""
+
+
+def gap_of(trace: CaseTrace) -> Gap | None:
+    """What is missing in a trace; None where it has a value."""
+    if trace.status not in MISSING:
+        return None
+    judge_failed = any(call.door == "judge" and call.response is None for call in trace.calls)
+    return Gap(trace.status, why_missing(trace), trace.status == "evaluator_error" and not judge_failed)
+
+
+def gap_lines(name: str, planned: int, gaps: Iterable[Gap]) -> list[str]:
+    """A line per status: how many pairs of a candidate have no value, and why the first of them has none."""
+    gaps = list(gaps)
+    lines = []
+    for status, count in Counter(gap.status for gap in gaps).items():
+        why = next((gap.why for gap in gaps if gap.status == status and gap.why), "no reason was recorded")
+        have = "has" if count == 1 else "have"
+        lines.append(f"{count:,} of {planned:,} pairs of {one_line(name)} {have} no value ({status}): {one_line(why)}")
+    return lines
+
+
+def _missing(history: History) -> dict[int, list[Gap]]:
+    """The pairs without a value, in order, of every candidate that was evaluated and is incomplete."""
+    found = {
+        iteration.number: sorted(history.store.measure_traces(iteration.number, gap_of).items(), key=lambda one: one[0])
+        for iteration in history
+        if iteration.state == "incomplete"
+    }
+    return {number: [gap for _, gap in pairs if gap is not None] for number, pairs in found.items()}
+
+
+def _missing_lines(history: History, missing: Mapping[int, list[Gap]]) -> list[str]:
+    lines: list[str] = []
+    for number in list(missing)[:NAMED]:
+        score = history.iteration(number).score
+        lines += gap_lines(f"{number:03d}", score.planned if score is not None else 0, missing[number])
+    more = len(missing) - NAMED
+    return [*lines, f"so it is with {more} more candidate{'s' * (more > 1)}"] if more > 0 else lines

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from metaharness.cli.text import one_line
+
 if TYPE_CHECKING:
     from metaharness.run import Run
 
 REFRESH_SECONDS = 0.1
+KEPT = 4
+"""So many parts of the line are kept whole before the name in the second place is cut."""
+NAME = 12
+"""What is left of a name that is cut, the number before it included."""
 
 
 class Line:
@@ -23,12 +30,12 @@ class Line:
         self._width = 0
 
     def show(self, parts: Callable[[], Sequence[str]], *, at_once: bool = False) -> None:
-        """Show these parts instead, unless the line has just changed. Where they are too long, the second one gives."""
+        """Show these parts instead, unless the line has just changed. Those that do not fit are left out, see below."""
         now = time.monotonic()
         if not self._live or (now - self._shown < REFRESH_SECONDS and not at_once):
             return
         self._shown = now
-        said = fitted(parts(), shutil.get_terminal_size().columns - 1)
+        said = fitted(parts(), _columns() - 1)
         print("\r" + said.ljust(self._width), end="", file=sys.stderr, flush=True)
         self._width = len(said)
 
@@ -39,14 +46,35 @@ class Line:
             self._width = 0
 
 
+def _columns() -> int:
+    """The width of the terminal that stderr is: stdout may be another one, or a file."""
+    try:
+        columns = os.get_terminal_size(sys.stderr.fileno()).columns
+    except OSError:
+        columns = 0
+    return columns or shutil.get_terminal_size().columns  # some say 0
+
+
 def fitted(parts: Sequence[str], width: int) -> str:
-    """The parts in one line of at most this width: the name in the second place is cut first, then the word `round`."""
-    over = len(" | ".join(parts)) - width
-    if over > 0 and len(parts) > 1:
-        parts = [parts[0], parts[1][: max(3, len(parts[1]) - over)], *parts[2:]]
-    if len(" | ".join(parts)) > width:
-        parts = [parts[0].replace("round ", "r"), *parts[1:]]
-    return " | ".join(parts)[:width]
+    """The parts in one line of at most this width, the most important ones first: no number is cut in the middle.
+
+    Whole parts are left out from the end; but the fourth one, such as the best so far, is left out only when a
+    shorter name in the second place, and a shorter `round`, do not make room for it.
+    """
+    kept = list(parts)
+
+    def over() -> int:
+        return len(" | ".join(kept)) - width
+
+    while over() > 0 and len(kept) > KEPT:
+        kept.pop()
+    if over() > 0:
+        kept[0] = kept[0].replace("round ", "r")
+    if over() > 0 and len(kept) > 1:
+        kept[1] = kept[1][: max(NAME, len(kept[1]) - over())].rstrip()
+    while over() > 0 and len(kept) > 1:
+        kept.pop()
+    return kept[0][:width] if len(kept) == 1 else " | ".join(kept)
 
 
 class Progress:
@@ -69,7 +97,8 @@ class Progress:
             self._live.show(self._line)
             return
         if kind in ("submitted", "evaluating"):
-            self._name = f"{fields['iteration']:03d} {fields['name']}"
+            self._name = f"{fields['iteration']:03d} {one_line(fields['name'])}"
+            self._live.show(self._line, at_once=True)  # before its first case, which may take a minute to time out
         line = _fact(kind, fields, self._run)
         if line is not None:
             self.clear()
@@ -92,9 +121,9 @@ class Progress:
             f"round {len(self._run.history.closed_rounds)}",
             self._name,
             f"{self._cases} cases, {rate:.1f}/s",
+            f"best {best.score.objectives[primary].mean:.3f} ({best.number:03d})" if best and best.score else "",
             f"{duration(left / rate)} left" if rate else "",
             f"{spent.calls:,} calls, ${spent.usd:.4f}" + (" + unpriced" if spent.unpriced_calls else ""),
-            f"best {best.score.objectives[primary].mean:.3f} ({best.number:03d})" if best and best.score else "",
         ]
         return [part for part in parts if part]
 
@@ -110,10 +139,11 @@ def _fact(kind: str, fields: Mapping[str, Any], run: Run) -> str | None:
         iteration = run.history.iteration(fields["iteration"])
         mean = "-" if fields["mean"] is None else f"{fields['mean']:.3f}"
         missing = f", {fields['missing']} missing" if fields["missing"] else ""
-        return f"{iteration.number:03d} {iteration.proposal.name}: {run.history.objectives[0].name} {mean}{missing}"
+        name = one_line(iteration.proposal.name)
+        return f"{iteration.number:03d} {name}: {run.history.objectives[0].name} {mean}{missing}"
     if kind == "rejected":
-        name = run.history.iteration(fields["iteration"]).proposal.name
-        first_line = fields["message"].partition("\n")[0]  # may be empty: a candidate can hide why it fails
+        name = one_line(run.history.iteration(fields["iteration"]).proposal.name)
+        first_line = one_line(fields["message"].partition("\n")[0])  # may be empty: a candidate can hide why it fails
         return f"{fields['iteration']:03d} {name}: rejected at {fields['stage']}: {first_line}"
     if kind == "round_closed":
         after = fields["incumbent_after"]
@@ -121,5 +151,5 @@ def _fact(kind: str, fields: Mapping[str, Any], run: Run) -> str | None:
         news = " (new)" if after != fields["incumbent_before"] else ""
         return f"round {fields['round']} closed; incumbent {best}{news}"
     if kind == "proposer_failed":
-        return f"the proposer failed in round {fields['round']}: {fields['error']}"
+        return f"the proposer failed in round {fields['round']}: {one_line(fields['error'])}"
     return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,6 +10,7 @@ import typer
 
 from metaharness.cli import options
 from metaharness.cli.app import command
+from metaharness.cli.text import one_line, printable
 
 Rebuild = Annotated[bool, typer.Option("--rebuild", help="Write the derived files anew from what is recorded.")]
 
@@ -30,24 +32,43 @@ def runs(root: options.Root = options.DEFAULT_ROOT, as_json: options.AsJson = Fa
     elif not rows:
         typer.echo(f"no runs in {root}")
     else:
-        heads = ["run", "domain", "created", "iterations", "best", "score"]
-        typer.echo(align([heads, *[["-" if row[head] is None else str(row[head]) for head in heads] for row in rows]]))
+        heads = ["run", "domain", "created", "status", "iterations", "best", "score"]
+        typer.echo(align([heads, *[[_run_cell(head, row[head]) for head in heads] for row in rows]]))
     for row in rows:
         if row["error"] is not None:
-            typer.echo(f"warning: {row['error']}", err=True)
+            typer.echo(f"warning: {printable(row['error'])}", err=True)
+
+
+def _run_cell(head: str, value: Any) -> str:
+    if value is None:
+        return "-"
+    if head == "created":
+        return re.sub(r"\.\d+", "", one_line(value))  # seconds are enough to find a run
+    return _short_status(value) if head == "status" else one_line(str(value))
+
+
+def _short_status(status: str) -> str:
+    """A word or two for what `summary` says in a sentence."""
+    if status in ("running or interrupted", "stopped"):
+        return status
+    if status.startswith("finished"):
+        return "finished"
+    return "test opened" if status.startswith("the test split was opened") else "ended"
 
 
 def _run_row(path: Path) -> dict[str, Any]:
     """One run of the list; one that cannot be read says why, and hides none of the others."""
     from metaharness.errors import MetaharnessError
     from metaharness.history import History
+    from metaharness.run.summaries import run_status
     from metaharness.scoring.scoreboard import format_estimate
     from metaharness.store import RunStore
 
-    names = ("domain", "created", "iterations", "best", "score", "error")
+    names = ("domain", "created", "status", "iterations", "best", "score", "error")
     row: dict[str, Any] = {"run": path.name, **dict.fromkeys(names), "path": str(path)}
     try:
         history = History(RunStore.open(path, record=False))
+        status = run_status(history)
     except MetaharnessError as error:
         return {**row, "error": error.message}
     best = history.best()
@@ -56,6 +77,7 @@ def _run_row(path: Path) -> dict[str, Any]:
         **row,
         "domain": history.record.domain_name,
         "created": history.record.created,
+        "status": status,
         "iterations": len(history),
         "best": best.number if best is not None else None,
         "score": format_estimate(score, history.objectives[0]) if score is not None else None,
@@ -108,26 +130,33 @@ def summary(
         options.print_json(page)
         return
     best = page["best"]
-    typer.echo(f"run         {page['run']} ({page['domain']})")
-    typer.echo(f"status      {page['status']}")
+    typer.echo(f"run         {one_line(page['run'])} ({one_line(page['domain'])})")
+    typer.echo(f"status      {one_line(page['status'])}")
     typer.echo(f"iterations  {page['iterations']} in {page['rounds']} rounds")
     if best is not None:
         low, high = best["interval"]
         interval = "" if low is None else f" [{low:.3f}, {high:.3f}]"
-        typer.echo(f"best        {best['iteration']:03d} {best['name']}: {best['score']:.3f}{interval}")
-        typer.echo(
-            f"            {best['hypothesis']}" if best["hypothesis"] else "            (no hypothesis recorded)"
-        )
+        typer.echo(f"best        {best['iteration']:03d} {one_line(best['name'])}: {best['score']:.3f}{interval}")
+        typer.echo(f"            {one_line(best['hypothesis']) or '(no hypothesis recorded)'}")
     typer.echo(f"frontier    {', '.join(f'{number:03d}' for number in page['frontier']) or 'none'}")
-    test = page["test"]
-    if test is not None:
-        delta = (
-            ""
-            if test["delta"] is None
-            else f": {test['objective']} {test['delta']:+.3f} against {test['baseline']:03d}"
-        )
-        typer.echo(f"sealed test {test['winner']:03d}{delta}, {test['verdict']}, look {test['look']}")
+    if page["test"] is not None:
+        typer.echo(f"sealed test {_sealed_test(page['test'])}")
     _print_spent(page["spent"])
+
+
+def _sealed_test(test: dict[str, Any]) -> str:
+    """The result of the one test in a line: what each has reached on it, and which is better."""
+    means = {row["iteration"]: row["objectives"].get(test["objective"], {}).get("mean") for row in test["rows"]}
+
+    def reached(number: int) -> str:
+        mean = means.get(number)
+        return f"{number:03d} {'-' if mean is None else f'{mean:.3f}'}"
+
+    if test["winner"] == test["baseline"]:
+        return f"{reached(test['winner'])}, the best baseline itself, look {test['look']}"
+    delta = "" if test["delta"] is None else f" ({test['delta']:+.3f})"
+    against = f"{reached(test['winner'])} vs baseline {reached(test['baseline'])}{delta}"
+    return f"{against}, {test['verdict']}, look {test['look']}"
 
 
 @command(
@@ -155,7 +184,7 @@ def cost(
 
 
 def _cell(head: str, value: Any) -> str:
-    return f"{value:.4f}" if head == "usd" else f"{value:,}" if isinstance(value, int) else str(value)
+    return f"{value:.4f}" if head == "usd" else f"{value:,}" if isinstance(value, int) else one_line(str(value))
 
 
 def _print_spent(spent: dict[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -117,7 +118,10 @@ def resume(
 def _create(config: RunConfig, root: Path, name: str | None) -> Run:
     from metaharness.run import Run
 
-    return Run.create(config, root, name=name)
+    run = Run.create(config, root, name=name)
+    if name is not None and run.record.run_id != name:
+        print(f"there is a run {name} already, so this one is {run.record.run_id}", file=sys.stderr)
+    return run
 
 
 def chosen_iterations(wanted: int | None, proposer: str, domain: str, chosen: dict[str, str]) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import unicodedata
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -10,6 +9,7 @@ import typer
 from metaharness.cli import options
 from metaharness.cli.app import command
 from metaharness.cli.inspect import InRun, Number
+from metaharness.cli.text import one_line, printable
 
 if TYPE_CHECKING:
     from metaharness.history import History
@@ -99,19 +99,3 @@ def _numbers(history: History, iteration: Iteration) -> list[tuple[str, str]]:
         against = f"against {verdict.incumbent:03d}: {verdict.delta:+.3f}, p {format_p(verdict.p)}"
         rows.append(("verdict", f"{verdict.verdict} ({against})"))
     return rows
-
-
-def printable(text: str) -> str:
-    """A text as a terminal may be given it: lines stay, and what would control the terminal is written out."""
-    return "".join(map(_shown, text.replace("\r\n", "\n")))
-
-
-def one_line(text: str) -> str:
-    """The same in one line: of a name or a sentence that a model has written."""
-    return printable(" ".join(text.split()))
-
-
-def _shown(character: str) -> str:
-    if character.isprintable() or character in "\n\t" or unicodedata.category(character) == "Zs":
-        return character
-    return character.encode("unicode_escape").decode()

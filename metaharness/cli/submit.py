@@ -11,7 +11,7 @@ import typer
 from metaharness.cli import options
 from metaharness.cli.app import INTERRUPTED, command, complain
 from metaharness.cli.search import MaxCalls, MaxCandidates, MaxCases, MaxTokens, MaxUsd, Quiet, budget
-from metaharness.cli.show import printable
+from metaharness.cli.text import printable
 
 if TYPE_CHECKING:
     from metaharness.records import Budget, Proposal
@@ -55,7 +55,8 @@ def submit(
 ) -> None:
     """Make a harness an iteration of a run: the ladder, the whole evaluation, a verdict against the incumbent.
 
-    It gets a round of its own, also after the search has ended; the search itself goes on as if it were not there.
+    It gets a round of its own, also after the search has ended, and takes none of the search's candidates, slots or
+    patience. It may become the incumbent, and its cases and calls count in the budget.
     """
     import anyio
 
@@ -112,6 +113,12 @@ async def _add(path: Path, proposal: Proposal, raised: Budget, quiet: bool) -> t
         return run, added
 
 
+def _with_incumbent(iteration: Iteration) -> tuple[int, ...]:
+    """The candidate, and what its verdict is spoken against."""
+    against = iteration.verdict.incumbent if iteration.verdict is not None else None
+    return (iteration.number,) if against is None else (against, iteration.number)
+
+
 def _tell(run: Run, iteration: Iteration | None, *, as_json: bool) -> None:
     from metaharness.cli.output import resume_command
     from metaharness.run.summaries import summary_row
@@ -123,7 +130,10 @@ def _tell(run: Run, iteration: Iteration | None, *, as_json: bool) -> None:
         row = summary_row(iteration, run.history.objectives[0].name)
         options.print_json({**row, "run": run.record.run_id, "path": str(run.store.path)})
     elif iteration.rejection is None:
-        typer.echo(run.history.scoreboard().text(only=(iteration.number,)))
+        typer.echo(run.history.scoreboard().text(only=_with_incumbent(iteration)))
+    missing = iteration.score.missing if iteration.score is not None else 0
+    if missing:
+        print(f"{missing} cases have no value: {resume_command(run)} asks them again", file=sys.stderr)
     if iteration.rejection is not None:
         if iteration.rejection.traceback:
             typer.echo(printable(iteration.rejection.traceback), err=True)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from metaharness import __version__
 from metaharness.doctor.findings import Finding, guarded
+from metaharness.gateway.providers.remote import install_hint, sdk_bounds
 
 OLDEST = (3, 11)
 EXTRAS: Mapping[str, tuple[str, ...]] = {
@@ -39,7 +40,7 @@ def python() -> Iterator[Finding]:
     yield Finding("python", "metaharness", "ok", f"version {__version__}, in {Path(__file__).resolve().parents[1]}")
     for package, variables in EXTRAS.items():
         wanting = [variable for variable in variables if os.environ.get(variable)]
-        yield extra(package, _installed(package), wanting, _requirement(package))
+        yield extra(package, _installed(package), wanting, sdk_bounds(package))
 
 
 def interpreter(version: tuple[int, ...], where: str) -> Finding:
@@ -72,12 +73,12 @@ def extra(package: str, version: str | None, wanting: list[str], requirement: st
         requirement: The versions that fit, such as `<3,>=2.10`; empty when that is not known.
     """
     name = f"extra {package}"
-    install = f"pip install 'metaharness[{package}]' (in a clone: uv sync --extra {package})"
+    install = install_hint(package)
     if version is None and wanting:
         found = f"not installed, but {' and '.join(wanting)} {'is' if len(wanting) == 1 else 'are'} set"
         return Finding("python", name, "warning", found, install)
     if version is None:
-        return Finding("python", name, "ok", f"not installed; {package}: models need it: {install}")
+        return Finding("python", name, "ok", f"not installed; {package}: models need it; {install}")
     if not _fits(version, requirement):
         return Finding("python", name, "warning", f"{version} is installed; needed is {requirement}", install)
     return Finding("python", name, "ok", f"{version} is installed")
@@ -88,15 +89,6 @@ def _installed(package: str) -> str | None:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
         return None
-
-
-def _requirement(package: str) -> str:
-    try:
-        lines = metadata.requires("metaharness") or []
-    except metadata.PackageNotFoundError:  # run from a folder that is not installed
-        return ""
-    found = (re.fullmatch(rf"{package}([^;]*);.*extra.*", line) for line in lines)
-    return next((match[1].strip() for match in found if match), "")
 
 
 def _fits(version: str, requirement: str) -> bool:

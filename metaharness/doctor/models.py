@@ -13,6 +13,7 @@ from metaharness.doctor.findings import AGAIN, Finding, guarded
 from metaharness.doctor.keys import base_url_fault, key_fault, shown
 from metaharness.errors import MetaharnessError, ModelFailure, UsageError
 from metaharness.gateway.providers import open_provider
+from metaharness.gateway.providers.remote import install_hint
 from metaharness.messages import Completion, Message, ModelRequest, ModelSpec
 
 DEADLINE = 20.0
@@ -60,7 +61,7 @@ def _asked(spec: ModelSpec) -> Iterator[Finding]:
         yield Finding("models", spec.id, "problem", shown(error.message, spec.base_url), error.hint or AGAIN)
     except (ImportError, ValueError) as error:  # of an SDK that is being set up, such as a proxy it cannot use
         found = shown(f"its SDK cannot be set up: {type(error).__name__}: {error}", spec.base_url)
-        advice = f"check the proxy variables, and install the SDK anew: pip install 'metaharness[{spec.provider}]'"
+        advice = f"check the proxy variables, and install the SDK anew, {install_hint(spec.provider)}"
         yield Finding("models", spec.id, "problem", found, advice)
     else:
         usage = completion.usage

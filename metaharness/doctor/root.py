@@ -14,12 +14,12 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
 from metaharness.doctor.findings import Finding, guarded
-from metaharness.doctor.ownership import LOCK
+from metaharness.store import is_run
 from metaharness.store.files import store_errors
-from metaharness.store.runs import CONFIG
+from metaharness.store.lock import system_lock
 
 AREA = "run folder"
 PROBE = ".metaharness-doctor-"
@@ -74,12 +74,6 @@ def root_folder(root: Path) -> Iterator[Finding]:
         yield from guarded(AREA, name, check)
 
 
-def is_run(folder: Path) -> bool:
-    """Whether a folder is a run directory, from which every probe has to stay away; it may be a damaged one."""
-    marks = (LOCK, "events.jsonl", "calls.jsonl", "iterations")
-    return (folder / CONFIG).is_file() and any((folder / mark).exists() for mark in marks)
-
-
 def _nearest(root: Path) -> Path:
     """The root, or the nearest thing above it that is there."""
     place = root.absolute()
@@ -98,7 +92,7 @@ def _writing(place: Path) -> Iterator[Finding]:
 
 def _locks(place: Path) -> Iterator[Finding]:
     with store_errors("lock a file in", place), tempfile.NamedTemporaryFile(prefix=PROBE, dir=place) as file:
-        excluded = _excludes(file.name)
+        excluded = _excludes(Path(file.name))
     if excluded:
         yield Finding(AREA, "locks", "ok", "a lock keeps a second process away")
         return
@@ -106,9 +100,9 @@ def _locks(place: Path) -> Iterator[Finding]:
     yield Finding(AREA, "locks", "problem", found, ELSEWHERE)
 
 
-def _excludes(path: str) -> bool:
+def _excludes(path: Path) -> bool:
     """Whether a lock as the store takes it cannot be taken again."""
-    first, second = (FileLock(path, thread_local=False, fallback_to_soft=False) for _ in range(2))
+    first, second = system_lock(path), system_lock(path)
     first.acquire(blocking=False)
     try:
         second.acquire(blocking=False)

@@ -12,15 +12,23 @@ from itertools import islice
 from pathlib import Path
 
 from metaharness.doctor.findings import Finding, guarded
-from metaharness.doctor.ownership import LOCK, Owner, owner_of
-from metaharness.doctor.records import candidate_damage, damage, mebibytes, torn
-from metaharness.doctor.root import is_run
 from metaharness.errors import CorruptRecordError
 from metaharness.history import History
 from metaharness.holdout import read_opening, read_result
-from metaharness.store import RunStore, list_runs, load_record
-from metaharness.store.files import store_errors
-from metaharness.store.runs import CONFIG
+from metaharness.store import (
+    Owner,
+    RunStore,
+    damage_in,
+    damaged_candidates,
+    disk_use,
+    is_run,
+    list_runs,
+    load_record,
+    owner_of,
+    torn_candidates,
+    torn_lines,
+    unmade_runs,
+)
 
 AREA = "runs"
 SHOWN = 10
@@ -38,9 +46,9 @@ def runs(root: Path, deep: bool) -> Iterator[Finding]:
         yield Finding(AREA, "runs", "ok", f"none in {root}")
     for path in found:
         yield from guarded(AREA, path.name, partial(_run, path, deep))
-    for path in _without_configuration(root):
-        found_there = f"{path} looks like a run and has no {CONFIG}: its process was killed while it made the run"
-        advice = f"ask again in a moment; if it stays so, restore {CONFIG} from a copy, or delete the folder"
+    for path in unmade_runs(root):
+        found_there = f"{path} looks like a run and has no config.json: its process was killed while it made the run"
+        advice = "ask again in a moment; if it stays so, restore config.json from a copy, or delete the folder"
         yield Finding(AREA, path.name, "warning", found_there, advice)
 
 
@@ -53,12 +61,12 @@ def _run(path: Path, deep: bool) -> Iterator[Finding]:
         whole = False
         yield finding
     owned = owner is not None and owner.here
-    left = [] if owned else torn(path)
+    left = [] if owned else _torn(path)
     if left:
         more = f" and {len(left) - SHOWN} more" if len(left) > SHOWN else ""
         found = f"{'; '.join(left[:SHOWN])}{more}: left by a killed process, harmless, set aside by `resume`"
         yield Finding(AREA, path.name, "warning", found, _again("resume", path))
-    size = f"schema {record.schema_version}, {mebibytes(path):,.1f} MiB"
+    size = f"schema {record.schema_version}, {disk_use(path) / (1 << 20):,.1f} MiB"
     if owned:
         yield Finding(AREA, path.name, "ok", f"is being recorded by {owner}; {size}")
     elif whole:
@@ -70,7 +78,7 @@ def _run(path: Path, deep: bool) -> Iterator[Finding]:
 
 
 def _damage(path: Path, store: RunStore, deep: bool) -> Iterator[Finding]:
-    faults = damage(path, deep=deep)
+    faults = damage_in(path, deep=deep)
     told = 0
     for fault in islice(faults, SHOWN):
         told += 1
@@ -79,7 +87,7 @@ def _damage(path: Path, store: RunStore, deep: bool) -> Iterator[Finding]:
     if more:
         yield Finding(AREA, path.name, "problem", f"{more} more damaged records", "see to the first ones, ask again")
     if not told and deep:
-        for fault in candidate_damage(store):
+        for fault in damaged_candidates(store):
             advice = f"restore {fault.path} from a copy: scores belong to the files that were submitted"
             yield Finding(AREA, path.name, "problem", fault.message, advice)
 
@@ -134,15 +142,12 @@ def _again(verb: str, path: Path) -> str:
     return f"metaharness {verb} {shlex.join(['--root', str(path.parent), path.name])}"
 
 
-def _without_configuration(root: Path) -> list[Path]:
-    """Folders that a process began to make a run in and that nobody owns."""
-    with store_errors("list", root):
-        try:
-            folders = sorted(folder for folder in root.iterdir() if folder.is_dir())
-        except (FileNotFoundError, NotADirectoryError):
-            return []
-    begun = [folder for folder in folders if (folder / LOCK).exists() and not (folder / CONFIG).exists()]
-    return [folder for folder in begun if owner_of(folder) is None]
+def _torn(path: Path) -> list[str]:
+    """What a killed process left half written; a process that records leaves the same."""
+    return [
+        *(f"{name} ends in a part of a line" for name in torn_lines(path)),
+        *(f"{name} was not submitted to its end" for name in torn_candidates(path)),
+    ]
 
 
 def _counted(number: int, what: str) -> str:

@@ -83,14 +83,17 @@ def export(history: History, number: int | None = None, to: Path | None = None, 
         files["examples.jsonl"] = given.examples
     files["numbers.json"] = json_page(numbers)
     files["requirements.txt"] = requirements(model.provider, [candidate.get(REQUIREMENTS, ""), given.requirements])
+    texts = _asks_texts(store, chosen.number)
     files["use.py"] = program(
         model,
         seed=record.config.seed,
         call_seconds=given.call_seconds,
         examples=given.examples is not None,
-        texts=_asks_texts(store, chosen.number),
+        texts=texts,
     )
-    files["README.md"] = page(numbers, sorted([*files, "README.md"]), warnings)
+    files["README.md"] = page(
+        numbers, sorted([*files, "README.md"]), warnings, shown=_first_input(given.examples), texts=texts
+    )
     _write(target, files)
     return Export(target, numbers, sorted(files), warnings)
 
@@ -202,6 +205,11 @@ def _examples(domain: Domain, train: Sequence[Case], warnings: list[str]) -> byt
             warnings.append(f"{differing} examples were redacted: the run was taught with the texts as they are")
         rows = kept
     return "".join(json.dumps(row) + "\n" for row in rows).encode()
+
+
+def _first_input(examples: bytes | None) -> Any:
+    """Of the examples that go out; None where there are none."""
+    return json.loads(examples.partition(b"\n")[0])["input"] if examples else None
 
 
 def _numbers(store: RunStore, record: RunRecord, chosen: Iteration) -> dict[str, Any]:

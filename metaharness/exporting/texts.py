@@ -4,27 +4,37 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from metaharness import __version__
+from metaharness.gateway.providers.remote import sdk_bounds
 from metaharness.messages import ModelSpec
 from metaharness.records import LEARN, Limits
 
 EXTRAS = ("anthropic", "openai")
-"""Providers whose package comes with the extra of the same name."""
+"""Providers whose package has the same name."""
+_NOT_ON_THE_INDEX = (
+    f"# metaharness {__version__} comes from its repository, not from the package index: from a clone of it, "
+    "`uv pip install .`"
+)
+SHOWN_CHARS = 200
+"""An input that is as long or longer is not shown in a command."""
 
 
 def requirements(provider: str, stated: Sequence[str]) -> bytes:
-    """`requirements.txt`: this version of the package with the extra of the provider, then what is stated.
+    """`requirements.txt`: the SDK of the provider, then what is stated. This package itself is a comment.
+
+    Whoever owns its name on the package index, it is not us: no line may make an installer ask for it there.
 
     Args:
         provider: Of the model that the harness asks.
         stated: The texts of `harness-requirements.txt` files; a line that repeats is taken once.
     """
-    extra = f"[{provider}]" if provider in EXTRAS else ""
+    sdk = [f"{provider}{sdk_bounds(provider)}"] if provider in EXTRAS else []
     further = [line.rstrip() for text in stated for line in text.splitlines() if line.strip()]
-    return "".join(f"{line}\n" for line in dict.fromkeys([f"metaharness{extra}=={__version__}", *further])).encode()
+    return "".join(f"{line}\n" for line in dict.fromkeys([_NOT_ON_THE_INDEX, *sdk, *further])).encode()
 
 
 # --- use.py -----------------------------------------------------------------------------------------------------
@@ -76,13 +86,17 @@ def _learn_seed(seed: int) -> int:
 # --- README.md --------------------------------------------------------------------------------------------------
 
 
-def page(numbers: Mapping[str, Any], files: Sequence[str], warnings: Sequence[str]) -> bytes:
+def page(
+    numbers: Mapping[str, Any], files: Sequence[str], warnings: Sequence[str], *, shown: Any, texts: bool
+) -> bytes:
     """`README.md`: what the folder is, what its numbers say, how it is run, what is not in it.
 
     Args:
         numbers: The content of `numbers.json`.
         files: All files of the folder.
         warnings: One sentence each, without its full stop.
+        shown: The first input of the examples; None without one.
+        texts: Whether every input is a text, which is given as it is.
     """
     name = " ".join("".join(character if character.isprintable() else " " for character in numbers["name"]).split())
     lines = [
@@ -93,13 +107,17 @@ def page(numbers: Mapping[str, Any], files: Sequence[str], warnings: Sequence[st
         "",
         *[f"**Warning:** {warning}.\n" for warning in warnings],
         *_table(numbers),
-        "With Python 3.11 or later, and metaharness itself installed from its repository, as it is not on the package "
-        "index:",
+        "It needs Python 3.11 or later, and metaharness, which comes from its repository and not from the package "
+        "index: from a clone of its repository, `uv pip install .`. Then, in this folder:",
         "",
         "```sh",
-        "pip install -r requirements.txt",
-        'python use.py "some text"',
+        "uv pip install -r requirements.txt",
+        f"python use.py {_argument(shown, texts=texts)}",
         "```",
+        "",
+        "The input is a text, given as it is; the answer is printed as a text, or as JSON where it is none."
+        if texts
+        else "Not every input is a text: the input is given as JSON, and read as a text where it is none.",
         "",
         f"Files: {', '.join(f'`{file}`' for file in files)}.",
         "",
@@ -108,6 +126,13 @@ def page(numbers: Mapping[str, Any], files: Sequence[str], warnings: Sequence[st
         "`learn` in the run, not anew for each question.",
     ]
     return ("\n".join(lines) + "\n").encode()
+
+
+def _argument(shown: Any, *, texts: bool) -> str:
+    """An input as it is typed in a shell: the one given where it can be shown, else one that is made up."""
+    text = shown if texts else json.dumps(shown, ensure_ascii=False)
+    fits = isinstance(text, str) and 0 < len(text) < SHOWN_CHARS and text.isprintable() and "```" not in text
+    return shlex.quote(text) if fits and shown is not None else '"some text"'
 
 
 def _table(numbers: Mapping[str, Any]) -> list[str]:
@@ -133,10 +158,11 @@ def _sealed(test: Mapping[str, Any] | None) -> str:
     if test is None:
         return "It has not been scored on the sealed test split"
     primary = test["objective"]
+    found = test["objectives"].get(primary)  # none where no case came to a value
+    value = f"is {found['mean']:.4g} ({_interval(found)})" if found is not None else "has no value"
     return (
-        f"On the {test['cases']} sealed test cases (look {test['look']}) its {primary} is "
-        f"{test['objectives'][primary]['mean']:.4g} ({_interval(test['objectives'][primary])}); verdict of that test: "
-        f"{test['verdict']}"
+        f"On the {test['cases']} sealed test cases (look {test['look']}) its {primary} {value}; "
+        f"verdict of that test: {test['verdict']}"
     )
 
 

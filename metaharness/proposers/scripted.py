@@ -38,7 +38,8 @@ def read_proposals(domain: Domain) -> list[Proposal]:
     if not found:
         raise UsageError(
             f"{folder} holds no proposals for the scripted proposer",
-            hint="put candidates there (NAME.py, or NAME/harness.py with proposal.json), or choose another proposer",
+            hint="put candidates there (NAME.py, or NAME/harness.py with proposal.json), or score the baselines alone "
+            "with --iterations 0 and hand candidates in with `metaharness submit`",
         )
     return found
 

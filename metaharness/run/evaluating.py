@@ -246,3 +246,10 @@ class Evaluating:
             concurrency=self.config.concurrency,
             serial=serial,
         )
+
+
+def why_missing(trace: CaseTrace) -> str:
+    """Why a case has no value, in one line; empty when nothing says so."""
+    failed = next((call.error.message for call in trace.calls if call.error is not None), None)
+    lines = (failed or trace.error or "").strip().splitlines()
+    return lines[-1] if lines else ""  # of a traceback, the line that says what happened

@@ -24,7 +24,7 @@ from metaharness.run.machinery import Machinery
 from metaharness.run.recorder import Recorder, check_proposal
 from metaharness.run.recording import closed_on_error, open_recording, recorded_seconds
 from metaharness.run.rounds import Round, Rounds, check_answered
-from metaharness.run.summaries import cost_page, summary_page, summary_row, write_derived
+from metaharness.run.summaries import cost_page, proposed, summary_page, summary_row, write_derived
 from metaharness.run.ungroup import ungrouped
 from metaharness.scoring.scoreboard import Iteration
 from metaharness.store import RunStore
@@ -122,7 +122,7 @@ class Run:
 
         Args:
             path: Its directory.
-            raised: Upper bounds that replace those of the configuration for this session; None in a field keeps it.
+            raised: Upper bounds that replace those the run has, from now on; None in a field keeps one.
             runner: As in `create`.
             providers: As in `create`.
 
@@ -136,7 +136,7 @@ class Run:
             run = cls(store, ground, ledger, runner=runner, providers=recording.providers)
             ledger.restore(
                 (),
-                candidates=sum(not iteration.is_baseline for iteration in run.history),
+                candidates=proposed(run.history),
                 case_evaluations=sum(run._charged(iteration) for iteration in run.history),
                 seconds=recorded_seconds(run.history),
             )
@@ -250,7 +250,7 @@ class Run:
         if round_ is None or not slots:
             raise UsageError("this round takes no further candidate", hint="close it and begin the next round")
         self._taken.add(slots[0])
-        if round_.number > 0:
+        if round_.number > 0 and not by_hand:
             self.ledger.charge_candidate()
         self.ledger.charge_case_evaluations(self._recorder.pairs_per_candidate)
         files, rejection = check_proposal(proposal.files)
@@ -272,19 +272,17 @@ class Run:
         Returns the iteration as it stands then; without a verdict when a stop came between: `resume` ends its round.
 
         Raises:
-            UsageError: A round was begun and is not closed, a parent does not exist, or the budget does not allow
-                another candidate. Nothing was recorded.
+            UsageError: A round was begun and is not closed, a parent does not exist, or the budget of case
+                evaluations does not allow another candidate. None was recorded.
         """
         try:
             for parent in proposal.parents:
                 self.history.iteration(parent)
             round_ = self._begin(self._rounds.by_hand())
-        except UsageError:
+            iteration = await self.evaluate(await self.submit(proposal, by_hand=True))
+            self.close_round(round_)
+        finally:
             self.end((None if self.unfinished else self.why_over()) or "stopped")
-            raise
-        iteration = await self.evaluate(await self.submit(proposal, by_hand=True))
-        self.close_round(round_)
-        self.end("stopped" if self.unfinished else "a candidate was handed in")
         return self.history.iteration(iteration.number)
 
     async def evaluate(self, iteration: Iteration) -> Iteration:
@@ -367,7 +365,7 @@ class Run:
         for iteration in self.history.iterations[: self._rounds.baselines]:
             rejection = iteration.rejection
             if rejection is not None and iteration.is_baseline:
-                record = self.store.path / "iterations" / f"{iteration.number:03d}" / "rejected.json"
+                record = self.store.rejection_path(iteration.number)
                 raise DomainError(
                     f"baseline {iteration.proposal.name} fails the ladder at {rejection.stage}: {rejection.message}",
                     hint=f"mend it and start a new run; its traceback is in {record}",

@@ -31,11 +31,11 @@ from metaharness.run.evaluating import Evaluating
 from metaharness.run.ground import Ground, in_order
 from metaharness.run.machinery import Machinery
 from metaharness.run.recording import Recording, closed_on_error, open_recording, recorded_seconds
-from metaharness.run.summaries import evaluated, read_ledger, run_status, write_derived
+from metaharness.run.summaries import evaluated, proposed, read_ledger, run_status, write_derived
 from metaharness.run.ungroup import ungrouped
 from metaharness.scoring.measures import PairRow
 from metaharness.scoring.scoreboard import Iteration
-from metaharness.store import RunStore
+from metaharness.store import RunStore, command_on
 
 Listener = Callable[[str, Mapping[str, Any]], None]
 CALL_BOUNDS: tuple[Bound, ...] = ("calls", "tokens", "usd")
@@ -58,7 +58,7 @@ class Finishing:
         self._machinery: Machinery | None = None
         self.ledger.restore(
             (),
-            candidates=sum(not iteration.is_baseline for iteration in self.history),
+            candidates=proposed(self.history),
             case_evaluations=sum(evaluated(self.history, iteration) for iteration in self.history)
             + sealed_spent(self.store).case_evaluations,
             seconds=recorded_seconds(self.history),
@@ -89,13 +89,9 @@ class Finishing:
         with closed_on_error(recording.store):
             run = recording.store.record.run_id
             if read_result(recording.store) is not None:
-                raise UsageError(f"run {run} is finished", hint="`metaharness finish` shows its result")
+                raise UsageError(f"run {run} is finished", hint=f"`{command_on(path, 'finish')}` shows its result")
             finishing = cls(recording, runner)
-            if not finishing.history.closed_rounds:
-                raise UsageError(
-                    f"the baselines of run {run} have not all been evaluated, so the best one is not known",
-                    hint="`metaharness resume` evaluates them",
-                )
+            _check_rounds(finishing.history)
             return finishing
 
     def __enter__(self) -> Self:
@@ -167,11 +163,11 @@ class Finishing:
         missing = sum(score.missing for score in scores.values())
         if missing and not accept_missing:
             spent = self.ledger.exhausted
-            raised = "" if spent is None else f" --budget-{spent} N"
+            more = () if spent is None else (f"--budget-{spent}", "N")
             raise IncompleteError(
                 f"{missing} of {self.planned} pairs of the test have no value yet"
                 + ("" if spent is None else f": the budget of {spent} is spent"),
-                hint=f"`metaharness finish{raised}` asks them again; "
+                hint=f"`{command_on(self.store.path, 'finish', *more)}` asks them again; "
                 "--accept-missing gives the verdict that holds either way",
             )
         result = self.holdout.close(opening, scores, rows, sandbox)
@@ -188,7 +184,7 @@ class Finishing:
             enough = self.ledger.spent.case_evaluations + left
             raise UsageError(
                 f"the test needs {left:,} case evaluations, and {room:,} are left of the budget",
-                hint=f"raise it for the test: metaharness finish --budget-cases {enough}",
+                hint="raise it: " + command_on(self.store.path, "finish", "--budget-cases", str(enough)),
             )
         if left > 0:
             self.ledger.charge_case_evaluations(left)
@@ -199,7 +195,7 @@ class Finishing:
                 limit = getattr(self.ledger.limits, bound)
                 raise UsageError(
                     f"the budget of {limit:,} {bound} is spent, and the test of {self.planned} pairs needs more",
-                    hint=f"raise it for the test: metaharness finish --budget-{bound} N",
+                    hint="raise it: " + command_on(self.store.path, "finish", f"--budget-{bound}", "N"),
                 )
 
     async def _evaluate(self, opening: Opening) -> tuple[dict[int, Score] | None, dict[int, list[PairRow]], str]:
@@ -250,6 +246,23 @@ class Finishing:
     def _case_ended(self, number: int, trace: CaseTrace) -> None:
         if trace.case_id != LEARN:
             self.listener("case_ended", {"iteration": number, "case_id": trace.case_id, "status": trace.status})
+
+
+def _check_rounds(history: History) -> None:
+    """Make sure that no round is open: the verdicts of its candidates could never be spoken afterwards.
+
+    Raises:
+        UsageError: One is.
+    """
+    closed = len(history.closed_rounds)
+    run, resume = history.record.run_id, command_on(history.store.path, "resume")
+    if not closed:
+        raise UsageError(
+            f"the baselines of run {run} have not all been evaluated, so the best one is not known",
+            hint=f"`{resume}` evaluates them",
+        )
+    if any(iteration.proposal.round >= closed for iteration in history):
+        raise UsageError(f"round {closed} of run {run} has not ended", hint=f"`{resume}` ends it")
 
 
 def recorded_result(path: Path) -> SealedResult | None:

@@ -33,7 +33,7 @@ def open_recording(path: Path, raised: Budget | None, providers: Mapping[Role, P
 
     Args:
         path: The directory.
-        raised: Upper bounds that replace those of the configuration for this session; None in a field keeps it.
+        raised: Upper bounds that replace those the run has; None in a field keeps one. They hold from now on.
         providers: Models to use instead of those the configuration names, by role.
 
     Raises:
@@ -42,7 +42,8 @@ def open_recording(path: Path, raised: Budget | None, providers: Mapping[Role, P
     record = load_record(path)
     ground = prepare(record.config)
     check_unchanged(record, ground)
-    bounds = record.config.budget.model_copy(update=raised.model_dump(exclude_none=True) if raised else {})
+    bounds = _raised_before(path, record.config.budget)
+    bounds = bounds.model_copy(update=raised.model_dump(exclude_none=True) if raised else {})
     ledger = Ledger(bounds, PriceTable(record.config.prices))
     ledger.check_prices(record.config.models.values())
     providers = providers or open_providers(record.config.models)
@@ -53,6 +54,14 @@ def open_recording(path: Path, raised: Budget | None, providers: Mapping[Role, P
         on_entry=lambda entry: ledger.restore([(entry.attribution.role, entry.call)]),
     )
     return Recording(store, ground, ledger, providers)
+
+
+def _raised_before(path: Path, budget: Budget) -> Budget:
+    """The bounds as the last session that raised one has left them."""
+    last = None
+    for last in RunStore.open(path, record=False).events("opened"):  # noqa: B007 - the last one is wanted
+        pass
+    return budget if last is None else Budget.model_validate(last.model_dump().get("budget", {}))
 
 
 def recorded_seconds(history: History) -> float:

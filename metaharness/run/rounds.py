@@ -10,9 +10,11 @@ from metaharness.domain import Domain
 from metaharness.errors import IncompleteError, UsageError
 from metaharness.gateway.budget import Bound, Ledger
 from metaharness.history import ClosedRound, History
-from metaharness.records import CaseTrace, RunConfig, VerdictRecord
+from metaharness.records import RunConfig, VerdictRecord
+from metaharness.run.evaluating import why_missing
 from metaharness.scoring.scoreboard import Iteration, incumbent
 from metaharness.scoring.verdicts import judge
+from metaharness.store import command_on
 
 CALL_BOUNDS: tuple[Bound, ...] = ("calls", "tokens", "usd")
 
@@ -64,14 +66,15 @@ class Rounds:
         """A round of one slot outside the search, whether that is over or not.
 
         Raises:
-            UsageError: A round was begun and is not closed, or the budget does not allow another candidate.
+            UsageError: A round was begun and is not closed, or the budget does not allow another evaluation.
         """
         number = len(self.history.closed_rounds)
         if number == 0 or self.in_progress:
             raise UsageError(
-                f"round {number} of this run has not ended", hint="`metaharness resume` ends it; then submit again"
+                f"round {number} of this run has not ended",
+                hint=f"`{command_on(self.history.store.path, 'resume')}` ends it; then submit again",
             )
-        unaffordable = self._why_unaffordable()
+        unaffordable = self._why_unaffordable(self._spent_evaluating_bound())
         if unaffordable is not None:
             raise UsageError(
                 f"{unaffordable}, so none can be handed in",
@@ -113,17 +116,16 @@ class Rounds:
         if not rounds:
             return None
         if self.all_proposed:
-            return f"all {config.iterations} candidates were proposed"
+            return _all_proposed(config.iterations)
         if config.patience is not None and self._without_gain() >= config.patience:
-            return f"{config.patience} rounds in a row brought no new incumbent"
+            return f"{_in_a_row(config.patience)} brought no new incumbent"
         own = [closed for closed in rounds if not closed.by_hand]
         failed = next((count for count, closed in enumerate(reversed(own)) if closed.proposals), len(own))
         if failed >= config.max_failed_rounds:
-            return f"the proposer handed in nothing in {failed} rounds in a row"
-        return self._why_unaffordable()
+            return f"the proposer handed in nothing in {_in_a_row(failed)}"
+        return self._why_unaffordable(self.spent_bound())
 
-    def _why_unaffordable(self) -> str | None:
-        bound = self.spent_bound()
+    def _why_unaffordable(self, bound: Bound | None) -> str | None:
         if bound is None:
             return None
         name = "dollars" if bound == "usd" else bound.replace("_", " ")
@@ -135,6 +137,10 @@ class Rounds:
         """The bound that allows no further candidate; None when all do."""
         if self.ledger.remaining("candidates") == 0:
             return "candidates"
+        return self._spent_evaluating_bound()
+
+    def _spent_evaluating_bound(self) -> Bound | None:
+        """The bound that allows no further evaluation; None when all do."""
         return self._spent_call_bound() or ("case_evaluations" if self._affordable() == 0 else None)
 
     def _spent_call_bound(self) -> Bound | None:
@@ -220,10 +226,20 @@ class Rounds:
     def _without_gain(self) -> int:
         without = 0
         for closed in reversed(self.history.closed_rounds[1:]):
+            if closed.by_hand:
+                continue
             if closed.incumbent_after != closed.incumbent_before:
                 break
-            without += not closed.by_hand
+            without += 1
         return without
+
+
+def _all_proposed(count: int) -> str:
+    return "the one candidate was proposed" if count == 1 else f"all {count} candidates were proposed"
+
+
+def _in_a_row(rounds: int) -> str:
+    return "1 round" if rounds == 1 else f"{rounds} rounds in a row"
 
 
 def _by_hand(members: Sequence[Iteration]) -> bool:
@@ -240,16 +256,11 @@ def check_answered(history: History) -> None:
     scores = [iteration.score for iteration in baselines if iteration.score is not None]
     if not scores or any(score.ended or "budget" in score.statuses for score in scores):
         return
-    traces = history.store.measure_traces(baselines[0].number, _why)
+    traces = history.store.measure_traces(baselines[0].number, why_missing)
     reason = next((why for why in traces.values() if why), "no reason was recorded")
-    raise IncompleteError(
-        f"no case of the baselines has a value: {reason}",
-        hint="check the model, its endpoint and the network (`metaharness doctor`), then `metaharness resume`",
-    )
-
-
-def _why(trace: CaseTrace) -> str:
-    """Why a case has no value, in one line."""
-    failed = next((call.error.message for call in trace.calls if call.error is not None), None)
-    lines = (failed or trace.error or "").strip().splitlines()
-    return lines[-1] if lines else ""  # of a traceback, the line that says what happened
+    if all(set(score.statuses) == {"evaluator_error"} for score in scores):
+        hint = "where the evaluator is at fault, mend it and begin a new run; `metaharness check` tries it"
+    else:
+        resume = command_on(history.store.path, "resume")
+        hint = f"check the model, its endpoint and the network (`metaharness doctor`), then {resume}"
+    raise IncompleteError(f"no case of the baselines has a value: {reason}", hint=hint)

@@ -91,12 +91,17 @@ def read_ledger(history: History) -> Ledger:
     journals = (history.store.journal, sealed_journal(history.store))
     ledger.restore(
         ((entry.attribution.role, entry.call) for journal in journals for entry in journal.entries()),
-        candidates=sum(not iteration.is_baseline for iteration in history),
+        candidates=proposed(history),
         case_evaluations=sum(evaluated(history, iteration) for iteration in history)
         + sealed_spent(history.store).case_evaluations,
         seconds=recorded_seconds(history),
     )
     return ledger
+
+
+def proposed(history: History) -> int:
+    """How many candidates count against their bound: neither baselines nor what was handed in by hand."""
+    return sum(not iteration.is_baseline and not iteration.proposal.by_hand for iteration in history)
 
 
 def evaluated(history: History, iteration: Iteration) -> int:
@@ -121,7 +126,7 @@ def run_status(history: History) -> str:
     if read_result(history.store) is not None:
         return "finished: the test split was opened"
     if read_opening(history.store) is not None:
-        return "the test split was opened; `metaharness finish` goes on"
+        return "the test split was opened; finish goes on"
     last = None
     for kind in ("created", "opened", "ended"):
         for event in history.store.events(kind):

@@ -5,27 +5,48 @@
         store.append_trace(iteration.iteration, trace)
         store.write_score(iteration.iteration, score)
     RunStore.open(find_run(Path("runs"), "latest"), record=False)    reads, also while another process records
+    damage_in(run, deep=True), owner_of(run)                         look at a run that may not even open
 
 Not guarded: network file systems, and programs that write into a run directory without taking its lock.
 """
 
 from metaharness.store.candidates import check_candidate_files
 from metaharness.store.evaluations import Evaluations, Pair
+from metaharness.store.health import (
+    damage_in,
+    damaged_candidates,
+    disk_use,
+    torn_candidates,
+    torn_lines,
+    unmade_runs,
+)
 from metaharness.store.journal import Journal
+from metaharness.store.lock import Owner
+from metaharness.store.owners import owner_of
 from metaharness.store.run_store import RunStore
-from metaharness.store.runs import find_run, list_runs, load_record, openings, openings_locked
+from metaharness.store.runs import command_on, find_run, is_run, list_runs, load_record, openings, openings_locked
 from metaharness.store.sealed import Sealed
 
 __all__ = [
     "Evaluations",
     "Journal",
+    "Owner",
     "Pair",
     "RunStore",
     "Sealed",
     "check_candidate_files",
+    "command_on",
+    "damage_in",
+    "damaged_candidates",
+    "disk_use",
     "find_run",
+    "is_run",
     "list_runs",
     "load_record",
     "openings",
     "openings_locked",
+    "owner_of",
+    "torn_candidates",
+    "torn_lines",
+    "unmade_runs",
 ]

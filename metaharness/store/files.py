@@ -13,7 +13,7 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TypeVar
+from typing import BinaryIO, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
@@ -38,6 +38,7 @@ _HINTS: Mapping[int, str] = {
     errno.EIO: "the disk reports a fault: copy the run to another disk",
 }
 _CHUNK = 1 << 20
+_BLOCK = 1 << 16
 
 
 @contextmanager
@@ -159,6 +160,19 @@ def read_lines(path: Path, containing: bytes = b"") -> Iterator[tuple[int, bytes
                     return
                 if containing in line:
                     yield number, line
+
+
+def line_end(file: BinaryIO, size: int) -> int:
+    """Where the last terminated line within the first `size` bytes of a file ends; 0 when there is none."""
+    end = size
+    while end > 0:
+        start = max(0, end - _BLOCK)
+        file.seek(start)
+        newline = file.read(end - start).rfind(b"\n")
+        if newline >= 0:
+            return start + newline + 1
+        end = start
+    return 0
 
 
 def parse(model: type[R], data: bytes, path: Path, line: int | None = None) -> R:

@@ -33,6 +33,8 @@ from metaharness.store.files import (
 )
 from metaharness.store.repair import numbered, set_aside
 
+REJECTED = "rejected.json"
+
 
 class Iterations(Evaluations):
     """Candidates with their traces and scores. The owner of the run knows them all; a reader looks again."""
@@ -139,7 +141,7 @@ class Iterations(Evaluations):
         rejection = redacted(rejection, self._access.redact)
         if not rejection.time:
             rejection = rejection.model_copy(update={"time": now()})
-        write_atomic(folder / "rejected.json", json_page(rejection))
+        write_atomic(folder / REJECTED, json_page(rejection))
         self._rejections[number] = rejection
         return rejection
 
@@ -147,12 +149,16 @@ class Iterations(Evaluations):
         """Why a candidate was stopped, or None."""
         folder = self._readable(number)
         if number not in self._rejections:
-            path = folder / "rejected.json"
+            path = folder / REJECTED
             data = read_optional(path)
             if data is None:
                 return None
             self._rejections[number] = parse(Rejection, data, path)
         return self._rejections[number]
+
+    def rejection_path(self, number: int) -> Path:
+        """Where the reason lies, traceback included, for a person to read."""
+        return self._readable(number) / REJECTED
 
     def write_report(self, number: int, text: str) -> None:
         """Write the report of an evaluation; at most 30 lines is the caller's promise."""

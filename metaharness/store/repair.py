@@ -10,13 +10,12 @@ import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
-from metaharness.store.files import free_name, is_temporary, store_errors, write_atomic
+from metaharness.store.files import free_name, is_temporary, line_end, store_errors, write_atomic
 
 NUMBER = re.compile(r"(?!0\d{3})\d{3,}")
 """The name of a numbered folder: three digits, more only when they are needed."""
-_BLOCK = 1 << 16
 
 Fact = dict[str, Any]
 """The fields of a `torn` event."""
@@ -32,10 +31,15 @@ def numbered(folder: Path) -> list[int]:
             return []
 
 
+def numbered_folders(parent: Path) -> list[Path]:
+    """The folders `000`, `001`, ... in a folder, in order; empty when there is no such folder."""
+    return [parent / f"{number:03d}" for number in numbered(parent)]
+
+
 def repair(run: Path) -> list[Fact]:
     """Put a run directory right. Returns one fact for each thing that was moved."""
     facts: list[Fact] = []
-    for folder in [run, *_iterations(run, facts), run / "sealed", *_folders(run / "sealed")]:
+    for folder in [run, *_iterations(run, facts), run / "sealed", *numbered_folders(run / "sealed")]:
         for path in _files(folder):
             if is_temporary(path.name):
                 with store_errors("remove", path):
@@ -53,17 +57,13 @@ def set_aside(folder: Path) -> Path:
     return target
 
 
-def _folders(parent: Path) -> list[Path]:
-    return [parent / f"{number:03d}" for number in numbered(parent)]
-
-
 def _iterations(run: Path, facts: list[Fact]) -> Iterator[Path]:
-    for folder in _folders(run / "iterations"):
+    for folder in numbered_folders(run / "iterations"):
         if (folder / "proposal.json").exists():
             yield folder
         else:
             moved = set_aside(folder)
-            facts.append({"file": _relative(run, folder), "moved_to": _relative(run, moved)})
+            facts.append({"file": relative_name(run, folder), "moved_to": relative_name(run, moved)})
 
 
 def _files(folder: Path) -> list[Path]:
@@ -79,7 +79,7 @@ def _mend(run: Path, path: Path) -> Iterator[Fact]:
     """The fragment is safe in its own file before it is cut off here: killed in between, it is moved twice."""
     with store_errors("repair", path), path.open("r+b") as file:
         size = file.seek(0, os.SEEK_END)
-        good = _terminated(file, size)
+        good = line_end(file, size)
         if good == size:
             return
         file.seek(good)
@@ -87,21 +87,9 @@ def _mend(run: Path, path: Path) -> Iterator[Fact]:
         target = free_name(path.with_name(f"{path.name}.torn"))
         write_atomic(target, fragment)
         file.truncate(good)
-    yield {"file": _relative(run, path), "moved_to": _relative(run, target), "bytes": len(fragment)}
+    yield {"file": relative_name(run, path), "moved_to": relative_name(run, target), "bytes": len(fragment)}
 
 
-def _terminated(file: BinaryIO, size: int) -> int:
-    """The size of the file up to and including its last newline."""
-    end = size
-    while end > 0:
-        start = max(0, end - _BLOCK)
-        file.seek(start)
-        newline = file.read(end - start).rfind(b"\n")
-        if newline >= 0:
-            return start + newline + 1
-        end = start
-    return 0
-
-
-def _relative(run: Path, path: Path) -> str:
+def relative_name(run: Path, path: Path) -> str:
+    """What lies in a run, as a person names it: `iterations/003/eval_trace.jsonl`."""
     return path.relative_to(run).as_posix()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -19,6 +20,7 @@ from filelock import FileLock
 from metaharness.errors import CorruptRecordError, NewerSchemaError, UsageError
 from metaharness.records import SCHEMA_VERSION, RunRecord
 from metaharness.store.files import parse, read_optional, store_errors
+from metaharness.store.lock import LOCK
 from metaharness.store.sealed import read_opening
 
 CONFIG = "config.json"
@@ -78,9 +80,15 @@ def load_record(path: Path) -> RunRecord:
     if version > SCHEMA_VERSION:
         raise NewerSchemaError(
             f"{path} has schema version {version}; this metaharness reads up to version {SCHEMA_VERSION}",
-            hint="install a newer metaharness: pip install --upgrade metaharness",
+            hint="update metaharness to a version that reads it",
         )
     return parse(RunRecord, data, file)
+
+
+def is_run(folder: Path) -> bool:
+    """Whether a folder is a run directory, and not one with somebody's `config.json`; it may be a damaged run."""
+    marks = (LOCK, "events.jsonl", "calls.jsonl", "iterations")
+    return (folder / CONFIG).is_file() and any((folder / mark).exists() for mark in marks)
 
 
 def list_runs(root: Path) -> list[Path]:
@@ -118,6 +126,17 @@ def find_run(root: Path, name: str | None) -> Path:
     if fitting:
         raise UsageError(f"{name!r} is the beginning of {len(fitting)} runs", hint=_names(fitting))
     raise UsageError(f"there is no run {name!r} in {root}", hint=_names(runs) if runs else "there are no runs in it")
+
+
+def command_on(run: Path, verb: str, *more: str) -> str:
+    """What a person types to do something with this very run, such as `metaharness resume --root runs first`.
+
+    Args:
+        run: Its directory.
+        verb: The command.
+        more: Further options, as they are typed.
+    """
+    return " ".join(["metaharness", verb, shlex.join(["--root", str(run.parent), run.name]), *more])
 
 
 def openings(root: Path) -> Iterator[tuple[Path, dict[str, Any]]]:

@@ -31,6 +31,8 @@ class Sealed(Evaluations):
     def __init__(self, access: Access) -> None:
         super().__init__(access.path / "sealed", access)
         self.journal = Journal(access.path / "sealed" / "calls.jsonl", access)
+        self.opening_path = access.path / OPENING
+        self.result_path = access.path / RESULT
         self._begun: set[int] = set()
 
     def write_opening(self, opening: Mapping[str, Any]) -> None:
@@ -40,7 +42,7 @@ class Sealed(Evaluations):
             StoreError: The test split of this run has been opened: there is one opening.
         """
         self._access.require_recording()
-        path = self._access.path / OPENING
+        path = self.opening_path
         if path.exists():
             raise StoreError(
                 f"the test split of {self._access.path} has been opened already",
@@ -62,14 +64,14 @@ class Sealed(Evaluations):
             StoreError: There is a result.
         """
         self._access.require_recording()
-        path = self._access.path / RESULT
+        path = self.result_path
         if path.exists():
             raise StoreError(f"the test of {self._access.path} has a result already", hint="there is one per run")
         write_atomic(path, json_page(result), durable=True)
 
     def result(self) -> dict[str, Any] | None:
         """What came out, or None while the test has not ended."""
-        return _read_object(self._access.path / RESULT)
+        return _read_object(self.result_path)
 
     def close(self) -> None:
         """Give the descriptors back."""

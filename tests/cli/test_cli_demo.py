@@ -115,6 +115,6 @@ def test_interrupted_it_says_how_to_go_on_and_the_run_ends_the_same(page: dict[s
     assert f"to go on: metaharness resume --root {root} demo" in err
     assert "Traceback" not in err
     assert say("resume", "demo", "--root", root, "-q").code == 0
-    assert say("finish", "demo", "--root", root, "-q").code == 0
+    assert say("finish", "--yes", "demo", "--root", root, "-q").code == 0
     ended = say("summary", "demo", "--root", root, "--json").page
     assert timeless(ended["test"]) == timeless(page["test"])

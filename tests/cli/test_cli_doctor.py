@@ -34,9 +34,9 @@ from wire_server import Reply, serve
 import metaharness
 from metaharness.doctor.findings import AGAIN, Finding, guarded
 from metaharness.doctor.machine import extra, interpreter, open_files, system
-from metaharness.doctor.ownership import owner_of
 from metaharness.doctor.root import file_system, space
 from metaharness.errors import StoreError
+from metaharness.store import owner_of
 
 SECRET = "sk-proj-Zq81mNv0RtYwXc5B"
 AREAS = ("python", "environment", "keys", "sandbox", "models", "run folder", "runs")
@@ -109,7 +109,7 @@ def test_a_fit_machine_exits_0_with_every_area_and_a_count_at_the_end(root: Path
         for line in block.splitlines()[1:]:
             assert line.startswith(("ok ", "warning ", "problem ", "         -> do: "))
     assert blocks[-1].endswith(" warning, 0 problems") or blocks[-1].endswith(" warnings, 0 problems")
-    assert "ok       first: ended: all 1 candidates were proposed; 3 iterations; schema 1, " in said.out
+    assert "ok       first: ended: the one candidate was proposed; 3 iterations; schema 1, " in said.out
 
 
 def test_every_warning_and_problem_says_what_to_do(root: Path, copy: Path) -> None:
@@ -179,7 +179,7 @@ def test_a_package_is_missed_only_when_a_key_for_it_is_set() -> None:
     assert extra("openai", None, [], "").state == "ok"
     missed = extra("openai", None, ["OPENAI_API_KEY"], "")
     assert (missed.state, missed.found) == ("warning", "not installed, but OPENAI_API_KEY is set")
-    assert (missed.advice or "").startswith("pip install 'metaharness[openai]'")
+    assert (missed.advice or "").startswith("in a clone of metaharness: uv sync --extra openai; elsewhere: uv pip ")
     assert extra("openai", "3.52.0", [], "<4,>=2").state == "ok"
     assert extra("openai", "1.99.1", [], "<4,>=2").state == "warning"
     assert extra("anthropic", "2.9.3", [], "<3,>=2.10").state == "warning"
@@ -206,7 +206,7 @@ def test_where_the_extras_are_not_installed_it_says_how_to_install_them(tmp_path
     (openai,) = among(findings, "python", "extra openai")
     (anthropic,) = among(findings, "python", "extra anthropic")
     assert (openai["state"], anthropic["state"]) == ("warning", "ok")
-    assert "pip install 'metaharness[openai]'" in openai["advice"]
+    assert "uv pip install 'openai" in openai["advice"]
     (model,) = among(findings, "models", "openai:x")
     assert (model["state"], model["found"]) == ("problem", "the package 'openai' is not installed")
     assert (done.returncode, done.stderr) == (1, "")
@@ -460,7 +460,7 @@ def test_a_network_file_system_is_a_warning() -> None:
 def test_a_whole_run_is_ok_with_its_end_schema_and_size(deep: list[str], root: Path) -> None:
     ((state, found),) = of_run(examined("--root", root, *deep))
     assert state == "ok"
-    assert found.startswith("ended: all 1 candidates were proposed; 3 iterations; schema 1, 0.")
+    assert found.startswith("ended: the one candidate was proposed; 3 iterations; schema 1, 0.")
     assert found.endswith(" MiB")
 
 
@@ -541,6 +541,29 @@ def test_a_candidate_that_was_edited_is_found_by_a_deep_look(copy: Path) -> None
     assert f"cannot read {candidate}" in problems[0]
 
 
+def test_an_iteration_that_was_deleted_from_between_others_is_a_problem(copy: Path) -> None:
+    shutil.rmtree(copy / "first/iterations/001")
+    for deep in ([], ["--deep"]):
+        problem, rest = among(examined("--root", copy, *deep, code=1), "runs", "first")
+        assert (problem["state"], rest["state"]) == ("problem", "warning")
+        gone = copy / "first/iterations/001"
+        assert problem["found"] == f"damaged record in {gone}: it is gone, though there is an iteration 002"
+        assert problem["advice"].startswith("restore the folder from a copy")
+
+
+def test_calls_that_are_in_traces_and_not_in_the_journal_are_a_problem_for_a_deep_look(copy: Path) -> None:
+    calls = copy / "first/calls.jsonl"
+    count = count_lines(calls)
+    calls.write_bytes(b"")
+    assert [state for state, _ in of_run(examined("--root", copy))] == ["ok"]
+    problem, _ = among(examined("--root", copy, "--deep", code=1), "runs", "first")
+    assert problem["state"] == "problem"
+    assert problem["found"] == (
+        f"damaged record in {calls}: {count} of the calls in traces are not in it: lines are gone"
+    )
+    assert "restore the file from a copy" in problem["advice"]
+
+
 def test_a_newer_and_a_damaged_configuration_hide_no_other_run(copy: Path) -> None:
     newer = shutil.copytree(copy / "first", copy / "newer") / "config.json"
     newer.write_text(newer.read_text().replace('"schema_version": 1', '"schema_version": 9'))
@@ -550,7 +573,7 @@ def test_a_newer_and_a_damaged_configuration_hide_no_other_run(copy: Path) -> No
     (newer_one,) = among(findings, "runs", "newer")
     assert newer_one["state"] == "problem"
     assert "has schema version 9" in newer_one["found"]
-    assert "install a newer metaharness" in newer_one["advice"]
+    assert "update metaharness to a version that reads it" in newer_one["advice"]
     assert "config.json" in of_run(findings, "broken")[0][1]
     assert [state for state, _ in of_run(findings)] == ["ok"]
 
@@ -661,7 +684,7 @@ def test_a_run_that_was_stopped_or_never_ended_is_unfinished(reason: str | None,
 
 
 def test_a_test_that_was_begun_is_brought_to_its_end_by_finish(copy: Path) -> None:
-    assert say("finish", "--root", copy, "first", "--yes", "--quiet").code == 0
+    assert say("finish", "--yes", "--root", copy, "first", "--yes", "--quiet").code == 0
     ((state, found),) = of_run(examined("--root", copy, "--deep"))
     assert (state, found.startswith("finished, its test has a result; 3 iterations; ")) == ("ok", True)
     (copy / "first/sealed/result.json").unlink()

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,8 +18,11 @@ import pytest
 from run_kit import Said, Toy, assert_complains, executed, harness, lines, rules, say, write_toy
 from wire_server import Received, Reply, serve
 
-from metaharness import __version__
+from metaharness import __version__, connect
 from metaharness.domain import files_hash
+from metaharness.exported import ExportedHarness
+from metaharness.gateway.providers.remote import sdk_bounds
+from metaharness.harness import Model
 
 FILES = {"README.md", "examples.jsonl", "numbers.json", "requirements.txt", "use.py"}
 TEXTS = {
@@ -102,6 +108,14 @@ def exported(root: Path, *arguments: object) -> Path:
     return to
 
 
+def requirements(export: Path) -> list[str]:
+    """The lines of `requirements.txt` after the first, which says where metaharness comes from."""
+    first, *further = (export / "requirements.txt").read_text().splitlines()
+    assert first.startswith(f"# metaharness {__version__} comes from its repository, not from the package index")
+    assert not any(line.startswith("metaharness") for line in further), "an installer would ask the index for it"
+    return further
+
+
 def contents(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
@@ -183,7 +197,15 @@ def test_a_driver_comes_along_and_an_input_that_is_no_text_is_given_as_json(tmp_
     recorded = lines(root / "first/iterations/000/eval_trace.jsonl")[0]
     said = ask(to, json.dumps(recorded["input"]), cwd=tmp_path)
     assert json.loads(said.out) == recorded["output"] == {**recorded["output"], "seen": ["red", "green", "blue"]}
-    assert "TypeError" in ask(to, "no JSON, so a text").err
+    page = (to / "README.md").read_text()
+    assert """\npython use.py '{"item": "train item 00"}'\n""" in page
+    assert "the input is given as JSON" in page
+    odd = ask(to, "no JSON, so a text")
+    assert (odd.code, odd.out) == (1, "")
+    told, hint = odd.err.splitlines()
+    assert told.startswith("error: the harness failed: TypeError: ")
+    assert told.endswith(" (driver.py, line 12)")
+    assert hint == "hint: give an input of the kind that it was asked in its run: examples.jsonl shows some"
 
 
 def test_a_driver_that_leaves_functions_out_drives_as_the_default_does(tmp_path: Path) -> None:
@@ -211,7 +233,7 @@ def test_a_remote_model_is_reached_with_its_key_and_one_that_is_gone_is_told(
     with serve(lambda request: Reply(text=request.last_text.upper())) as server:
         url = server.url if kind == "anthropic" else f"{server.url}/v1"
         to = exported(run(toy, "--model", f"{kind}:some-model", "--base-url", url))
-        assert (to / "requirements.txt").read_text() == f"metaharness[{kind}]=={__version__}\n"
+        assert requirements(to) == [f"{kind}{sdk_bounds(kind)}"]
         assert json.loads((to / "numbers.json").read_text())["model"] == f"{kind}:some-model"
         assert ask(to, "item x", **{key: "another"}) == (0, "[GOOD] ITEM X\n", "")
         assert server.requests[-1].headers["authorization"] == "Bearer another"
@@ -254,6 +276,121 @@ def test_the_deadline_of_the_domain_is_kept(tmp_path: Path) -> None:
     assert ", deadline=1.5)" in (exported(run(toy)) / "use.py").read_text()
 
 
+@pytest.mark.parametrize(
+    ("body", "told"),
+    [
+        ("raise SystemExit(0)", "SystemExit: 0 (harness.py, line 6)"),
+        ("raise ValueError('one\\ntwo')", "ValueError: one two (harness.py, line 6)"),
+        ("return {1}", "TypeError: Object of type set is not JSON serializable"),
+    ],
+)
+def test_a_harness_that_fails_is_told_in_one_line(body: str, told: str, tmp_path: Path) -> None:
+    late = f"if text == 'odd':\n    {body}"
+    to = exported(run(toy_of(tmp_path, harness("good", body=late))), "--no-examples")
+    assert ask(to, "item 01").out == "green\n"
+    hint = "give an input of the kind that it was asked in its run: its domain says what they are"
+    assert ask(to, "odd") == (1, "", f"error: the harness failed: {told}\nhint: {hint}\n")
+
+
+# --- in a program of one's own ----------------------------------------------------------------------------------
+
+SIBLINGS = {
+    "harness.py": "import helper\nimport parts.inner as inner\nfrom parts import NAME\n\n\nclass Harness:\n"
+    "    def predict(self, text, model):\n"
+    "        import late\n        from space.deep import WHERE\n"
+    "        return [helper.NAME, inner.NAME, NAME, late.NAME, late.back(), WHERE, text]\n",
+    "helper.py": "NAME = 'helper MARK'\n",
+    "late.py": "import harness\nfrom helper import NAME\n\n\ndef back():\n    return harness.NAME\n",
+    "parts/__init__.py": "from .inner import NAME\n",
+    "parts/inner.py": "NAME = 'inner MARK'\n",
+    "space/deep.py": "WHERE = 'deep MARK'\n",
+    "json.py": "raise ImportError('a worker has this module before')\n",
+}
+
+
+class Echo:
+    """The answer of a model that says what it is asked."""
+
+    def __init__(self, text: str) -> None:
+        self.answer = {"completion": {"text": text}}
+
+    def wait(self) -> dict[str, Any]:
+        return self.answer
+
+    async def wait_async(self) -> dict[str, Any]:
+        return self.answer
+
+
+def marked(mark: str) -> dict[str, str]:
+    return {path: text.replace("MARK", mark) for path, text in SIBLINGS.items()}
+
+
+def test_two_exports_in_one_process_each_use_their_own_code_and_the_files_beside_it(tmp_path: Path) -> None:
+    root = run(toy_of(tmp_path, marked("a"), marked("b")))
+    before, outputs = set(sys.modules), {}
+    with connect("embedded:icl") as model:
+        built = {}
+        for number in (0, 1):
+            to = tmp_path / f"out-{number}"
+            assert say("export", "first", number, "--root", root, "--to", to).code == 0
+            built[number] = ExportedHarness(to, model)
+        for number, one in built.items():  # only now what `predict` imports is loaded
+            outputs[number] = one.ask("item 01")
+    for number, mark in enumerate("ab"):
+        values = [f"{name} {mark}" for name in ("helper", "inner", "inner", "helper", "inner", "deep")]
+        assert outputs[number] == [*values, "item 01"] == traces(root, number)["item 01"]
+    plain = {name for name in set(sys.modules) - before if not name.startswith("metaharness_exported_")}
+    assert not plain & {"harness", "helper", "late", "parts", "space"}
+    assert not list(tmp_path.glob("out-*/**/__pycache__"))
+
+
+def test_single_files_do_not_see_each_other_and_a_folder_written_anew_is_loaded_anew(tmp_path: Path) -> None:
+    root = run(toy_of(tmp_path, harness("good"), harness("plain")))
+    to = exported(root)
+    model = Model(lambda request: Echo(request["messages"][0]["content"]), 0)
+    first = ExportedHarness(to, model)
+    (to / "harness.py").write_text((to / "harness.py").read_text().replace("[good]", "[next]"))
+    (to / "beside.py").write_text("")
+    second = ExportedHarness(to, model)
+    assert (first.ask("x"), second.ask("x")) == ("[good] x", "[next] x")
+    (to / "harness.py").write_text("import beside\n")
+    with pytest.raises(ModuleNotFoundError, match="No module named 'beside'"):
+        ExportedHarness(to, model)
+
+
+@pytest.mark.parametrize(("candidate", "answer"), [(ASYNC, ["red", "blue"]), (harness("good"), "blue")])
+def test_inside_a_running_loop_it_is_built_taught_and_asked(candidate: str, answer: Any, tmp_path: Path) -> None:
+    toy = toy_of(tmp_path, candidate)
+    to = exported(run(toy))
+
+    async def asked() -> None:
+        with connect(f"scripted:{toy.script}") as model:
+            one = ExportedHarness(to, model)
+            assert await one.ask_async("item 02") == answer
+            assert one.ask("item 02") == answer
+            assert await asyncio.gather(*(one.ask_async("item 02") for _ in range(3))) == [answer] * 3
+
+    asyncio.run(asked())
+
+
+def test_while_an_answer_is_awaited_the_loop_goes_on(tmp_path: Path) -> None:
+    to = exported(run(toy_of(tmp_path, harness("good"))))
+    released = threading.Event()
+
+    def held(request: dict[str, Any]) -> Any:
+        assert released.wait(60)
+        return Echo(request["messages"][0]["content"])
+
+    async def asked() -> str:
+        call = asyncio.create_task(ExportedHarness(to, Model(held, 0)).ask_async("x"))
+        await asyncio.sleep(0)
+        assert not call.done()
+        released.set()
+        return str(await call)
+
+    assert asyncio.run(asked()) == "[good] x"
+
+
 # --- what is in it ----------------------------------------------------------------------------------------------
 
 
@@ -274,7 +411,7 @@ def test_the_best_complete_candidate_goes_out_unchanged_with_its_numbers(root: P
     assert (numbers["context_chars"], numbers["scored"]) == (score["context_chars"], score["finished"])
     assert numbers["cases"] == {name: score[name] for name in ("planned", "ended", "missing", "statuses", "trials")}
     assert numbers["verdict"]["verdict"] == "indecisive"
-    assert files["requirements.txt"].decode() == f"metaharness=={__version__}\n"
+    assert requirements(to) == []
     readme = files["README.md"].decode()
     for part in ("# first, iteration 007: 06_short", "| accuracy | 1 |", "no sandbox", "sealed test", "use.py"):
         assert part in readme
@@ -288,8 +425,7 @@ def test_a_folder_keeps_its_files_apart_from_those_of_the_export(tmp_path: Path)
     inside = {path.removeprefix("harness/"): text for path, text in contents(to).items() if path.startswith("harness/")}
     assert inside == {path: text.encode() for path, text in FOLDER.items()}
     assert (to / "README.md").read_text() != FOLDER["README.md"]
-    wanted = [f"metaharness=={__version__}", "numpy>=2", "# ours", "pandas"]
-    assert (to / "requirements.txt").read_text().splitlines() == wanted
+    assert requirements(to) == ["numpy>=2", "# ours", "pandas"]
 
 
 def test_the_examples_are_the_training_cases_and_no_other_case_goes_out(toy: Toy, root: Path, tmp_path: Path) -> None:
@@ -301,6 +437,56 @@ def test_the_examples_are_the_training_cases_and_no_other_case_goes_out(toy: Toy
     for split in ("search", "test"):
         for row in lines(toy.folder / "data" / f"{split}.jsonl"):
             assert f'"{row["text"]}"' not in everything
+
+
+@pytest.mark.parametrize(
+    ("text", "typed"),
+    [
+        ("who's there?", """'who'"'"'s there?'"""),
+        ("$(date) `date`", "'$(date) `date`'"),
+        ("x" * 199, "x" * 199),
+        ("x" * 200, '"some text"'),
+        ("two\nlines", '"some text"'),
+        ("a ``` fence", '"some text"'),
+        ("", '"some text"'),
+    ],
+)
+def test_the_command_it_shows_has_a_first_input_as_it_is_typed(text: str, typed: str, tmp_path: Path) -> None:
+    toy = toy_of(tmp_path, "class Harness:\n    def predict(self, text, model):\n        return text\n")
+    train = toy.folder / "data" / "train.jsonl"
+    train.write_text(json.dumps({"id": "first", "text": text, "colour": "red"}) + "\n" + train.read_text())
+    to = exported(run(toy))
+    page = (to / "README.md").read_text()
+    assert f"\npython use.py {typed}\n```\n" in page
+    assert "The input is a text, given as it is" in page
+    assert "from a clone of its repository, `uv pip install .`" in page
+    if typed != '"some text"':
+        typing = ["sh", "-c", f"{shlex.quote(sys.executable)} use.py {typed}"]
+        done = subprocess.run(typing, cwd=to, capture_output=True, text=True, check=False)
+        assert (done.stdout, done.stderr) == (f"{text}\n", "")
+
+
+def test_nothing_in_it_names_a_place_on_this_machine(root: Path, tmp_path: Path) -> None:
+    to = tmp_path / "out"
+    say("export", "first", "--root", root, "--to", to)
+    texts = {path: text.decode() for path, text in contents(to).items()}
+    repository = str(Path(__file__).resolve().parents[2])
+    assert [path for path, text in texts.items() if repository in text or str(tmp_path) in text] == []
+
+
+def test_a_sealed_test_in_which_no_case_came_to_a_value_is_said_to_have_none(tmp_path: Path) -> None:
+    toy = write_toy(tmp_path / "domain", baselines={"00.py": harness("plain")}, proposals={"01.py": harness("good")})
+    root = tmp_path / "runs"
+    done = say("run", *toy.arguments("--root", root, "--name", "first", "--iterations", 1, "--quiet"))
+    assert done.code == 0, done.err
+    error = {"kind": "infrastructure", "message": "overloaded", "status_code": 529}
+    toy.write_script([{"contains": "test item", "error": error}, *rules()])
+    ended = say("finish", "first", "--root", root, "--yes", "--accept-missing", "--quiet")
+    assert ended.code == 0, ended.err
+    to = exported(root)
+    assert json.loads((to / "numbers.json").read_text())["test"]["objectives"] == {}
+    page = (to / "README.md").read_text()
+    assert "On the 3 sealed test cases (look 1) its accuracy has no value; verdict of that test: indecisive." in page
 
 
 def test_texts_that_must_not_be_stored_are_not_and_that_is_said(tmp_path: Path) -> None:

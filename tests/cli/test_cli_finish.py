@@ -52,7 +52,7 @@ def apart(folder: Path, **options: Any) -> tuple[Toy, Path]:
 
 
 def test_the_result_is_printed_and_what_happens_goes_to_stderr(run: Path) -> None:
-    said = say("finish", "--root", run.parent)
+    said = say("finish", "--yes", "--root", run.parent)
     assert said.code == 0, said.err
     assert said.err.splitlines() == [OPENING]
     head, heads, winner, baseline, headline = said.out.splitlines()
@@ -63,13 +63,13 @@ def test_the_result_is_printed_and_what_happens_goes_to_stderr(run: Path) -> Non
     assert baseline.split()[:4] == ["000", "baseline", "00_plain", "0.125"]
     assert headline.startswith("002 is better than the best baseline: accuracy 002 minus 000 = +0.750 [+")
     assert headline.endswith("p = 0.031, 8 cases, paired")
-    again = say("finish", "--root", run.parent)
+    again = say("finish", "--yes", "--root", run.parent)
     assert again == (0, said.out, "")
-    assert say("finish", run, "--quiet", "--yes").out == said.out
+    assert say("finish", "--yes", run, "--quiet", "--yes").out == said.out
 
 
 def test_as_json_it_is_the_result_on_disk(run: Path) -> None:
-    said = say("finish", "run", "--root", run.parent, "--json", "--quiet")
+    said = say("finish", "--yes", "run", "--root", run.parent, "--json", "--quiet")
     assert (said.code, said.err) == (0, "")
     assert said.page == {**read_sealed(run, "result.json"), "path": str(run)}
     assert {"verdict", "delta", "low", "high", "p", "look", "missing", "rows"} <= set(said.page)
@@ -77,18 +77,18 @@ def test_as_json_it_is_the_result_on_disk(run: Path) -> None:
 
 def test_a_second_look_is_told_before_and_after(run: Path) -> None:
     second = shutil.copytree(run, run.parent / "second")
-    assert say("finish", run).code == 0
-    said = say("finish", second, "--json")
+    assert say("finish", "--yes", run).code == 0
+    said = say("finish", "--yes", second, "--json")
     assert f"({TEST} cases; earlier runs here have opened it, this is look 2)" in said.err
     assert said.page["look"] == 2
-    text = say("finish", second).out
+    text = say("finish", "--yes", second).out
     assert text.splitlines()[0].endswith(", look 2")
     assert text.splitlines()[-1].startswith("look 2: earlier runs here have opened the same cases")
 
 
 def test_a_baseline_that_was_best_is_said_to_be_so(tmp_path: Path) -> None:
     _, run = apart(tmp_path, proposals={"1_bad.py": harness("x")})
-    said = say("finish", run)
+    said = say("finish", "--yes", run)
     assert f"for 000 00_plain. This closes run {run.name}" in said.err
     assert said.out.splitlines()[2].split()[:3] == ["000", "baseline", "00_plain"]
     assert said.out.splitlines()[3:] == ["baseline 000 was the best on search, so there was nothing to test it against"]
@@ -99,9 +99,9 @@ def test_missing_pairs_exit_1_and_the_safe_verdict_is_given_on_request(tmp_path:
     rules = [json.loads(line) for line in toy.script.read_text().splitlines()]
     error = {"kind": "infrastructure", "message": "overloaded", "status_code": 529}
     toy.write_script([{"contains": "[plain] test item 00", "error": error}, *rules])
-    said = say("finish", run, "--quiet")
+    said = say("finish", "--yes", run, "--quiet")
     assert_complains(said, 1, "1 of 16 pairs of the test have no value yet", "--accept-missing gives the verdict")
-    said = say("finish", run, "--accept-missing")
+    said = say("finish", "--yes", run, "--accept-missing")
     assert said.code == 0
     assert "going on with the test that was opened: 002 1_other and 000 00_plain" in said.err
     assert "1 pair has no value; what is said holds whatever they would have been" in said.out
@@ -115,16 +115,17 @@ def test_candidates_that_cannot_win_as_cases_are_missing_are_named_before_the_op
     error = {"kind": "infrastructure", "message": "overloaded", "status_code": 529}
     toy.write_script([{"contains": "[other] item 00", "error": error}, *rules])
     run = anyio.run(searched_run, toy, tmp_path / "runs")
-    said = say("finish", run, "--json")
+    said = say("finish", "--yes", run, "--json")
     assert said.page["winner"] == 3
-    assert "not in question, as cases have no value: 002; `metaharness resume` asks them" in said.err.splitlines()
+    resume = f"metaharness resume --root {run.parent} {run.name}"
+    assert f"not in question, as cases have no value: 002; {resume} asks them again" in said.err.splitlines()
 
 
 def test_all_pairs_missing_leave_it_undecided(tmp_path: Path) -> None:
     toy, run = apart(tmp_path)
     rules = [json.loads(line) for line in toy.script.read_text().splitlines()]
     toy.write_script([{"contains": "test item", "error": {"kind": "infrastructure", "message": "m"}}, *rules])
-    said = say("finish", run, "--accept-missing")
+    said = say("finish", "--yes", run, "--accept-missing")
     assert said.code == 0, said.err
     assert "it is not decided whether 002 is better than the best baseline" in said.out.splitlines()
     assert [line.split()[3:] for line in said.out.splitlines()[2:4]] == [["-", "-"], ["-", "-"]]
@@ -133,7 +134,7 @@ def test_all_pairs_missing_leave_it_undecided(tmp_path: Path) -> None:
 def test_a_name_written_by_a_model_cannot_control_the_terminal(run: Path) -> None:
     proposal = run / "iterations" / "002" / "proposal.json"
     proposal.write_text(proposal.read_text().replace('"1_other"', '"\\u001b[2Jevil\\n\\rname"'))
-    said = say("finish", run)
+    said = say("finish", "--yes", run)
     assert said.code == 0, said.err
     assert "\x1b" not in said.out + said.err
     assert "\r" not in said.out + said.err
@@ -146,8 +147,12 @@ def test_a_name_written_by_a_model_cannot_control_the_terminal(run: Path) -> Non
 
 def test_what_is_not_there_is_named_with_what_is(run: Path, tmp_path: Path) -> None:
     root = run.parent
-    assert_complains(say("finish", "nope", "--root", root), 2, "there is no run 'nope'", "runs here, newest first: run")
-    assert_complains(say("finish", "--root", tmp_path / "no"), 2, "there is no run in", "`metaharness run` makes one")
+    assert_complains(
+        say("finish", "--yes", "nope", "--root", root), 2, "there is no run 'nope'", "runs here, newest first: run"
+    )
+    assert_complains(
+        say("finish", "--yes", "--root", tmp_path / "no"), 2, "there is no run in", "`metaharness run` makes one"
+    )
 
 
 def test_a_domain_without_a_test_split_says_so_and_stays_open(tmp_path: Path) -> None:
@@ -155,20 +160,22 @@ def test_a_domain_without_a_test_split_says_so_and_stays_open(tmp_path: Path) ->
     before = content(run)
     data = toy.folder / "data" / "test.jsonl"
     data.unlink()
-    said = say("finish", run)
+    said = say("finish", "--yes", run)
     assert_complains(said, 3, "cases('test') of colours failed: FileNotFoundError", "check the domain's data")
     data.write_text("")
-    said = say("finish", run)
+    said = say("finish", "--yes", run)
     assert_complains(said, 2, "split test of colours has no cases, so this run cannot be finished", "add a test split")
     assert content(run) == before
     write_test(toy, 2)
-    assert say("finish", run, "--json").page["cases"] == 2
+    assert say("finish", "--yes", run, "--json").page["cases"] == 2
 
 
 def test_a_budget_that_does_not_reach_names_the_option(run: Path) -> None:
-    said = say("finish", run, "--budget-calls", 3, "--quiet")
-    assert_complains(said, 2, "the budget of 3 calls is spent", "metaharness finish --budget-calls N")
-    said = say("finish", run, "--budget-cases", 4 * SEARCH, "--quiet")
+    said = say("finish", "--yes", run, "--budget-calls", 3, "--quiet")
+    assert_complains(
+        said, 2, "the budget of 3 calls is spent", f"metaharness finish --root {run.parent} {run.name} --budget-calls N"
+    )
+    said = say("finish", "--yes", run, "--budget-cases", 4 * SEARCH, "--quiet")
     assert_complains(said, 2, "the test needs 16 case evaluations, and 0 are left", "--budget-cases 40")
     assert not (run / "sealed").exists()
 
@@ -178,25 +185,23 @@ def test_one_process_at_a_time_and_the_other_is_told_which(tmp_path: Path) -> No
     toy, run = apart(tmp_path)
     rules = [json.loads(line) for line in toy.script.read_text().splitlines()]
     toy.write_script([{"contains": "test item 07", "text": COLOURS[1], "delay_ms": 100_000}, *rules])
-    with started("finish", run, "--quiet") as process:
+    with started("finish", "--yes", run, "--quiet") as process:
         assert wait_until(process, lambda: count_lines(run / "sealed" / "002" / "eval_trace.jsonl") == TEST - 1)
         for arguments in (["finish", run], ["resume", run], ["submit", tmp_path / "h.py", "--run", run]):
             (tmp_path / "h.py").write_text(harness("good"))
             said = say(*arguments)
             assert_complains(said, 1, f"is being recorded by process {process.pid}", "commands that only read")
-        assert say("summary", run).out.splitlines()[1] == (
-            "status      the test split was opened; `metaharness finish` goes on"
-        )
+        assert say("summary", run).out.splitlines()[1] == "status      the test split was opened; finish goes on"
 
 
 def test_after_the_opening_nothing_else_is_recorded(run: Path, tmp_path: Path) -> None:
-    assert say("finish", run).code == 0
+    assert say("finish", "--yes", run).code == 0
     (tmp_path / "h.py").write_text(harness("good"))
     for arguments in (["resume", run], ["submit", tmp_path / "h.py", "--run", run]):
         assert_complains(say(*arguments), 2, "run run is finished: its test split was opened", "begin a new run")
     (run / "sealed" / "result.json").unlink()
     for arguments in (["resume", run], ["submit", tmp_path / "h.py", "--run", run]):
-        assert_complains(say(*arguments), 2, "the test split of run run was opened", "finish` goes on with the test")
+        assert_complains(say(*arguments), 2, "the test split of run run was opened", "` goes on with the test")
 
 
 # --- asking -----------------------------------------------------------------------------------------------------
@@ -297,8 +302,15 @@ def test_control_c_at_the_question_exits_130_and_leaves_the_run_sealed(run: Path
 
 
 @pytest.mark.slow
-def test_without_a_terminal_it_does_not_ask(run: Path) -> None:
-    done = executed("finish", run, stdin=subprocess.DEVNULL)
+def test_without_a_terminal_it_opens_nothing_unless_told_so(run: Path) -> None:
+    before = content(run)
+    for given in (b"", b"y\n"):
+        refused = subprocess.run(command("finish", run), input=given, capture_output=True, check=False)
+        assert refused.returncode == 2
+        assert b"stays sealed: there is no terminal to ask at" in refused.stderr
+        assert f"metaharness finish --root {run.parent} {run.name} --yes".encode() in refused.stderr
+    assert content(run) == before
+    done = executed("finish", "--yes", run, stdin=subprocess.DEVNULL)
     assert done.returncode == 0, done.stderr
     assert QUESTION not in done.stderr
     assert "002 is better than the best baseline" in done.stdout

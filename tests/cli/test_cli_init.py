@@ -99,7 +99,6 @@ def test_the_new_domain_has_its_own_name_wherever_it_is_named(tmp_path: Path) ->
     assert type(load_domain(str(folder))).__name__ == "LostAndFound2Domain"
     for page in ("README.md", "DOMAIN.md"):
         assert (folder / page).read_text(encoding="utf-8").startswith("# Lost and found2\n")
-    assert "metaharness check Lost-and_found2\n" in (folder / "README.md").read_text(encoding="utf-8")
     assert [file for file in FILES if "starter" in (folder / file).read_text(encoding="utf-8").lower()] == []
 
 
@@ -127,6 +126,92 @@ def test_the_cases_are_copied_to_the_byte(tmp_path: Path) -> None:
     for split in ("train", "search", "test"):
         file = Path("data", f"{split}.jsonl")
         assert (tmp_path / "my_domain" / file).read_bytes() == (starter / file).read_bytes()
+
+
+# --- uv, which has to find metaharness on this machine alone ----------------------------------------------------
+
+
+def uv(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    left_out = ("VIRTUAL_ENV", "PYTHONPATH", "METAHARNESS_ROOT", "COVERAGE_PROCESS_START")
+    return subprocess.run(
+        ["uv", *arguments],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+        env={name: value for name, value in os.environ.items() if name not in left_out},
+    )
+
+
+def commands(page: str) -> list[str]:
+    """Every line of the shell blocks of a page."""
+    blocks = page.split("```sh\n")[1:]
+    return [line.strip() for block in blocks for line in block.partition("```")[0].splitlines() if line.strip()]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("uv") is None, reason="there is no uv")
+def test_the_commands_of_the_readme_work_in_the_new_folder_as_they_stand(tmp_path: Path) -> None:
+    folder = tmp_path / "my_domain"
+    assert say("init", folder).code == 0
+    ready = uv("sync", "--no-config", "--quiet", folder=folder)
+    if any(said in ready.stderr for said in ("Failed to fetch", "error sending request", "dns error")):
+        pytest.skip("the package index is not reachable")
+    assert ready.returncode == 0, ready.stderr
+    lines = commands((folder / "README.md").read_text(encoding="utf-8"))
+    assert [line.split()[3] if "metaharness" in line else line for line in lines] == [
+        *("check", "evaluate", "run", "uv run pytest"),
+        *("run", "submit"),
+    ]
+    for line in lines:
+        first, *words = shlex.split(line.replace("PATH", "proposals/01_nearest_examples"))
+        assert first == "uv"
+        done = uv("run", "--no-config", *words[1:], folder=folder)
+        assert done.returncode == 0, f"{line}\n{done.stdout}{done.stderr}"
+    assert (folder / ".gitignore").read_text().split() == [".venv/", "__pycache__/", "runs/"]
+    assert all((folder / made).is_dir() for made in (".venv", "runs"))
+
+
+def test_from_a_checkout_the_new_folder_names_it(tmp_path: Path) -> None:
+    assert say("init", tmp_path / "starter_two").code == 0
+    tool = tomllib.loads((tmp_path / "starter_two" / "pyproject.toml").read_text(encoding="utf-8"))["tool"]
+    assert tool["uv"]["sources"] == {"metaharness": {"path": str(PACKAGE.parent), "editable": True}}
+    assert "uv run metaharness check ." in (tmp_path / "starter_two" / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    "project", [None, '[project]\nname = "site"\n', "not TOML", '[project]\nname = "metaharness"\n']
+)
+def test_installed_without_a_checkout_it_names_none_and_says_what_works_there(
+    tmp_path: Path, project: str | None
+) -> None:
+    """A copy of the package and of the example, as an installation has them; the last is a checkout."""
+    home = tmp_path / 'a "starter" c'
+    shutil.copytree(PACKAGE, home / "metaharness", ignore=shutil.ignore_patterns("__pycache__"))
+    starter = shipped_folder("starter")
+    assert starter is not None
+    left = shutil.ignore_patterns("__pycache__", "runs", ".venv")
+    shutil.copytree(starter, home / "metaharness" / "reference_examples" / "starter", ignore=left)
+    if project is not None:
+        (home / "pyproject.toml").write_text(project)
+    done = executed("init", "my_domain", cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(home)})
+    assert done.returncode == 0, done.stderr
+    made = tmp_path / "my_domain"
+    tool = tomllib.loads((made / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["uv"]
+    if project is not None and '"metaharness"' in project:
+        assert tool["sources"] == {"metaharness": {"path": str(home), "editable": True}}
+        return
+    assert tool["sources"] == {}
+    assert "metaharness is not on the package index" in (made / "pyproject.toml").read_text(encoding="utf-8")
+    page = (made / "README.md").read_text(encoding="utf-8")
+    assert commands(page)[:4] == [
+        "metaharness check .",
+        "metaharness evaluate baselines/00_zero_shot.py --domain .",
+        "metaharness run --domain .",
+        "python -m pytest",
+    ]
+    assert "uv " not in page
 
 
 # --- what is refused --------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -70,7 +71,7 @@ def test_run_as_json_says_what_came_out(toy: Toy, tmp_path: Path) -> None:
     said = say("run", *toy.arguments("--root", tmp_path, "-n", 1, "--limit", 3, "--json", "--quiet"))
     assert said.code == 0
     page = said.page
-    assert page["status"] == "all 1 candidates were proposed"
+    assert page["status"] == "the one candidate was proposed"
     assert (page["domain"], page["iterations"], page["rounds"]) == ("colours", 3, 2)
     assert Path(page["path"]) == tmp_path / page["run"]
     assert [row["name"] for row in page["scoreboard"]] == ["00_plain", "01_long", "01_other"]
@@ -102,6 +103,16 @@ def test_a_run_can_be_resumed_from_another_folder(toy: Toy, tmp_path: Path) -> N
     assert len(again.stdout.splitlines()) == 1 + 4 + 1
 
 
+@pytest.mark.parametrize("quiet", [[], ["--quiet"]], ids=["told", "quiet"])
+def test_a_name_that_is_taken_gets_a_number_and_that_is_said(quiet: list[str], toy: Toy, tmp_path: Path) -> None:
+    arguments = toy.arguments("--root", tmp_path, "-n", 0, "--limit", 2, "--name", "mine", "--json", *quiet)
+    first, again = say("run", *arguments), say("run", *arguments)
+    assert (first.page["run"], again.page["run"]) == ("mine", "mine-2")
+    line = "there is a run mine already, so this one is mine-2"
+    assert line not in first.err.splitlines()
+    assert line in again.err.splitlines()
+
+
 def test_a_script_is_proposed_as_far_as_it_goes(toy: Toy, tmp_path: Path) -> None:
     said = say("run", *toy.arguments("--root", tmp_path, "-n", 50, "--limit", 2, "--json"))
     assert said.page["iterations"] == 8
@@ -113,7 +124,7 @@ def test_no_iterations_need_no_proposals(tmp_path: Path) -> None:
     said = say("run", *toy.arguments("--root", tmp_path / "runs", "-n", 0, "--json"))
     assert (said.code, said.page["iterations"]) == (0, 2)
     refused = say("run", *toy.arguments("--root", tmp_path / "runs"))
-    assert_complains(refused, 2, "holds no proposals for the scripted proposer", "put candidates there")
+    assert_complains(refused, 2, "holds no proposals for the scripted proposer", "with --iterations 0")
 
 
 @pytest.mark.parametrize(
@@ -164,6 +175,7 @@ def test_resume_asks_missing_pairs_again_and_says_so_before(tmp_path: Path) -> N
     assert "002 1_good: accuracy 1.000, 1 missing" in first.err
     assert "indecisive (incomplete: 1 of 12 missing" in first.out or "better (incomplete: 1 of 12 missing" in first.out
     assert f"to go on: metaharness resume --root {tmp_path / 'runs'} r" in first.err
+    assert "1 of 12 pairs of 002 has no value (infrastructure): overloaded" in first.err.splitlines()
     toy.write_script(rules())
     again = say("resume", "r", "--root", tmp_path / "runs", "--json")
     assert again.code == 0
@@ -189,8 +201,10 @@ def test_runs_lists_every_run_and_one_that_cannot_be_read_hides_no_other(root: P
     said = say("runs", "--root", root)
     assert (said.code, said.err) == (0, "")
     heads, row = said.out.splitlines()
-    assert heads.split() == ["run", "domain", "created", "iterations", "best", "score"]
-    assert row.split()[:2] == ["first", "colours"]
+    assert heads.split() == ["run", "domain", "created", "status", "iterations", "best", "score"]
+    cells = row.split()
+    assert cells[:2] + cells[3:6] == ["first", "colours", "ended", "8", "7"]
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00", cells[2])
     moved = shutil.copytree(root, tmp_path / "runs")
     newer = shutil.copytree(root / "first", moved / "newer") / "config.json"
     newer.write_text(newer.read_text().replace('"schema_version": 1', '"schema_version": 9'))
@@ -198,12 +212,60 @@ def test_runs_lists_every_run_and_one_that_cannot_be_read_hides_no_other(root: P
     (moved / "damaged" / "config.json").write_text("{")
     rows = {row["run"]: row for row in say("runs", "--root", moved, "--json").page}
     assert set(rows) == {"first", "newer", "damaged"}
-    assert set(rows["first"]) == {"run", "domain", "created", "iterations", "best", "score", "error", "path"}
+    names = {"run", "domain", "created", "status", "iterations", "best", "score", "error", "path"}
+    assert set(rows["first"]) == names
+    assert rows["first"]["status"] == "all 6 candidates were proposed"
+    assert rows["newer"]["status"] is None
     assert (rows["first"]["iterations"], rows["first"]["best"], rows["first"]["error"]) == (8, 7, None)
     assert "schema version 9" in rows["newer"]["error"]
     text = say("runs", "--root", moved)
     assert text.code == 0
     assert text.err.count("warning: ") == 2
+
+
+def test_the_list_says_of_each_run_how_far_it_is(root: Path, tmp_path: Path) -> None:
+    moved = shutil.copytree(root, tmp_path / "runs")
+    for name in ("going", "stopped", "tested", "opened"):
+        shutil.copytree(root / "first", moved / name)
+    for name, reason in (("going", None), ("stopped", "stopped")):
+        events = moved / name / "events.jsonl"
+        *before, last = events.read_text().splitlines(keepends=True)
+        ended = [] if reason is None else [json.dumps({**json.loads(last), "reason": reason}) + "\n"]
+        events.write_text("".join([*before, *ended]))
+    for name in ("tested", "opened"):
+        assert say("finish", name, "--root", moved, "--yes", "--quiet").code == 0
+    (moved / "opened" / "sealed" / "result.json").unlink()
+    heads, *listed = say("runs", "--root", moved).out.splitlines()
+    start, end = heads.index("status"), heads.index("iterations")
+    assert {line.split()[0]: line[start:end].strip() for line in listed} == {
+        "first": "ended",
+        "going": "running or interrupted",
+        "stopped": "stopped",
+        "tested": "finished",
+        "opened": "test opened",
+    }
+    pages = {row["run"]: row["status"] for row in say("runs", "--root", moved, "--json").page}
+    assert pages["tested"] == "finished: the test split was opened"
+
+
+def test_a_summary_says_what_was_reached_on_the_sealed_test(root: Path, tmp_path: Path) -> None:
+    moved = shutil.copytree(root, tmp_path / "runs")
+    result = say("finish", "first", "--root", moved, "--yes", "--quiet", "--json").page
+    assert (result["winner"], result["baseline"]) == (7, 1)
+    means = {row["iteration"]: row["objectives"]["accuracy"]["mean"] for row in result["rows"]}
+    line = (
+        f"sealed test 007 {means[7]:.3f} vs baseline 001 {means[1]:.3f} ({result['delta']:+.3f}), "
+        f"{result['verdict']}, look 1"
+    )
+    assert line in say("summary", "--root", moved).out.splitlines()
+
+
+def test_a_summary_of_a_run_whose_best_is_a_baseline_names_it_once(tmp_path: Path) -> None:
+    toy = write_toy(tmp_path / "domain", proposals={})
+    assert say("run", *toy.arguments("--root", tmp_path / "runs", "-n", 0, "--quiet")).code == 0
+    row = say("finish", "--root", tmp_path / "runs", "--yes", "--quiet", "--json").page["rows"][0]
+    line = f"sealed test 001 {row['objectives']['accuracy']['mean']:.3f}, the best baseline itself, look 1"
+    assert line in say("summary", "--root", tmp_path / "runs").out.splitlines()
 
 
 def test_no_runs_at_all_is_not_an_error(tmp_path: Path) -> None:
@@ -246,6 +308,7 @@ def test_a_trace_shows_cases_and_one_case_shows_its_calls(root: Path) -> None:
     assert said.out.count("--- search-") == 2
     assert said.out.splitlines()[-1] == "[2 of 12 cases; 12 recorded]"
     one = say("trace", "004", "--root", root, "--case", "search-07").out
+    assert one.startswith("--- search-07 trial 0: ok, score 1\n")
     assert "[user] [good] item 07" in one
     assert "[answer] green" in one
     rejected = say("trace", 5, "--root", root).out
@@ -293,7 +356,10 @@ def test_compare_names_the_cases_and_says_that_it_is_exploratory(root: Path) -> 
     assert set(page) >= {"a", "b", "low", "high", "p", "method"}
     mirrored = say("compare", 0, 4, "--root", root, "--json").page
     assert (mirrored["delta"], mirrored["p"]) == (-page["delta"], page["p"])
-    assert "share no case" in say("compare", 3, 0, "--root", root).out
+    why = "was rejected at syntax: harness.py, line 2: expected ':'"
+    assert say("compare", 3, 0, "--root", root).out == f"003 {why}\n"
+    assert say("compare", 0, 3, "--root", root).out == f"003 {why}\n"
+    assert say("compare", 5, 3, "--root", root).out.splitlines()[-1] == f"003 {why}"
 
 
 def test_summary_and_cost_say_what_the_run_has_come_to(root: Path) -> None:
@@ -367,7 +433,7 @@ def test_a_run_of_a_newer_version_is_refused(root: Path, tmp_path: Path) -> None
     config.write_text(config.read_text().replace('"schema_version": 1', '"schema_version": 9'))
     for arguments in (["scoreboard"], ["resume"]):
         said = say(*arguments, "--root", tmp_path / "runs")
-        assert_complains(said, 1, "has schema version 9; this metaharness reads up to version 1", "newer metaharness")
+        assert_complains(said, 1, "has schema version 9; this metaharness reads up to version 1", "update metaharness")
 
 
 def test_a_damaged_record_is_named_with_its_line(root: Path, tmp_path: Path) -> None:
@@ -383,14 +449,27 @@ def test_a_run_that_another_process_records_can_be_read_and_not_resumed(root: Pa
         assert_complains(say("resume", "--root", root), 1, "is being recorded by process", "commands that only read")
 
 
-def test_a_reader_that_goes_away_leaves_no_traceback(root: Path) -> None:
-    for arguments in (["trace", "4", "--json"], ["scoreboard"]):
-        with subprocess.Popen(
-            command(*arguments, "--root", root), stdout=subprocess.PIPE, stderr=subprocess.PIPE
-        ) as process:
-            assert process.stdout is not None
-            assert process.stderr is not None
-            process.stdout.close()
-            err = process.stderr.read().decode()
-        assert "Traceback" not in err
-        assert "Exception ignored" not in err
+@pytest.mark.parametrize("arguments", [["trace", "4", "--json"], ["trace", "4"], ["scoreboard"]])
+def test_a_reader_that_goes_away_is_told_nothing(arguments: list[str], root: Path) -> None:
+    with subprocess.Popen(
+        command(*arguments, "--root", root), stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        err = process.stderr.read().decode()
+    assert (process.returncode, err) == (1, "")
+
+
+@pytest.mark.parametrize("arguments", [["trace", "4", "--json"], ["trace", "4"], ["scoreboard"], ["--help"]])
+def test_an_output_that_cannot_be_written_is_told_in_one_line(arguments: list[str], root: Path) -> None:
+    more = [] if arguments == ["--help"] else ["--root", root]
+    with Path("/dev/full").open("w") as full:
+        said = subprocess.run(command(*arguments, *more), stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert (said.returncode, said.stderr) == (1, "error: the output cannot be written: No space left on device\n")
+
+
+def test_a_message_that_cannot_be_written_leaves_the_exit_code(root: Path) -> None:
+    with Path("/dev/full").open("w") as full:
+        said = subprocess.run(command("scoreboard", "nope", "--root", root), stderr=full, check=False)
+    assert said.returncode == 1

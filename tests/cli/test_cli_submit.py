@@ -57,9 +57,10 @@ def mine(tmp_path: Path) -> Path:
 def test_a_harness_gets_a_number_and_a_verdict(root: Path, mine: Path) -> None:
     said = say("submit", mine, "--root", root)
     assert said.code == 0, said.err
-    heads, row, legend = said.out.splitlines()
+    heads, beaten, row, legend = said.out.splitlines()
     assert heads.split()[:3] == ["iter", "name", "accuracy"]
     assert row.split()[:4] == ["003", "*+", "mine", "1.000"]
+    assert beaten.split()[0] == "001"
     assert row.split()[-1] == "indecisive"  # one case more than the incumbent
     assert legend.startswith("* incumbent")
     assert "round 3 closed; incumbent 003 (new)" in said.err.splitlines()
@@ -148,7 +149,7 @@ def test_one_that_is_rejected_exits_3_and_is_recorded(root: Path, tmp_path: Path
         (["{mine}", "--parent", "9"], 2, "there is no iteration 009 in run first", "recorded iterations: 000 to 002"),
         (["{mine}", "--parent", "-1"], 2, "invalid value for '--parent'", "submit --help"),
         (["{mine}", "--reasoning", "nowhere.md"], 2, "cannot read nowhere.md", "--reasoning takes a text file"),
-        (["{mine}", "--budget-candidates", "2"], 2, "the budget of candidates is spent", "submit --help"),
+        (["{mine}", "--budget-calls", "2"], 2, "the budget of calls is spent", "submit --help"),
         (["{mine}", "--budget-cases", "19"], 2, "the budget of case evaluations", "submit --help"),
         ([], 2, "missing argument", "submit --help"),
     ],
@@ -191,7 +192,7 @@ def test_one_that_is_killed_or_interrupted_in_the_middle_is_ended_by_resume(
             if number == signal.SIGINT:
                 assert f"interrupted: metaharness resume --root {runs} first evaluates what is left" in err
                 refused = say("submit", mine, "--root", runs, "--quiet")
-                assert_complains(refused, 2, "round 3 of this run has not ended", "resume` ends it; then submit again")
+                assert_complains(refused, 2, "round 3 of this run has not ended", "` ends it; then submit again")
             resumed = executed("resume", "--root", runs, "--json")
             assert resumed.returncode == 0, resumed.stderr
             row = json.loads(resumed.stdout)["scoreboard"][3]

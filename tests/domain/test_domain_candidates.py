@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -86,17 +87,56 @@ def test_a_file_that_is_not_text_is_named(tmp_path: Path) -> None:
     assert "UTF-8" in str(raised.value.hint)
 
 
-@pytest.mark.parametrize("folder", [False, True])
-def test_a_symbolic_link_in_a_candidate_is_refused_and_what_it_leads_to_is_not_read(
-    tmp_path: Path, folder: bool
-) -> None:
-    """Else whoever writes a candidate could have any file of the machine taken into the records."""
-    (tmp_path / "elsewhere").mkdir()
-    (tmp_path / "elsewhere" / "labels.jsonl").write_text("secret", encoding="utf-8")
-    candidate = tmp_path / "candidate"
-    candidate.mkdir()
-    (candidate / "harness.py").write_text("class Harness: ...", encoding="utf-8")
-    target = tmp_path / "elsewhere" if folder else tmp_path / "elsewhere" / "labels.jsonl"
-    (candidate / "notes").symlink_to(target)
-    with pytest.raises(DomainError, match="notes is a symbolic link"):
-        read_candidate(candidate)
+# --- links, and what is no file ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("place", ["link.txt", "harness.py", "reasoning.md", "below/link.txt"])
+@pytest.mark.parametrize("kind", ["file", "folder", "nothing", "circle"])
+def test_a_link_out_of_a_candidates_folder_is_refused_and_named(place: str, kind: str, tmp_path: Path) -> None:
+    folder = write_candidate(tmp_path / "odd", {"harness.py": "", "below/notes.txt": ""})
+    outside = tmp_path / "outside"
+    if kind == "file":
+        outside.write_text("a secret")
+    elif kind == "folder":
+        write_candidate(outside, {"secret.txt": "a secret"})
+    link = folder / place
+    link.unlink(missing_ok=True)
+    link.symlink_to(link if kind == "circle" else outside)
+    if place == "harness.py" and kind != "file":
+        with pytest.raises(UsageError, match=r"holds no harness\.py"):
+            read_candidate(folder)
+        return
+    with pytest.raises(DomainError) as raised:
+        read_candidate(folder)
+    assert str(link) in raised.value.message
+    assert "is a link that leads out of the candidate's folder" in raised.value.message
+    assert raised.value.hint
+
+
+def test_a_link_within_the_folder_is_the_file_it_points_to(tmp_path: Path) -> None:
+    folder = write_candidate(tmp_path / "real", {"harness.py": "", "a.txt": "text"})
+    (folder / "b.txt").symlink_to("a.txt")
+    (tmp_path / "way").symlink_to(folder)
+    for path in (folder, tmp_path / "way"):
+        assert read_candidate(path).files == {"harness.py": "", "a.txt": "text", "b.txt": "text"}
+
+
+def test_a_link_that_is_named_itself_is_the_persons_own_choice(tmp_path: Path) -> None:
+    write_candidate(tmp_path / "real.py", "x = 1\n")
+    (tmp_path / "link.py").symlink_to("real.py")
+    assert read_candidate(tmp_path / "link.py").files == {"harness.py": "x = 1\n"}
+
+
+def test_what_is_neither_a_file_nor_a_folder_is_refused_at_once(tmp_path: Path) -> None:
+    """A pipe would be waited for; a link to a folder is not followed, and its files would be missing unseen."""
+    folder = write_candidate(tmp_path / "odd", {"harness.py": "", "below/notes.txt": ""})
+    pipe, inner = folder / "pipe", folder / "inner"
+    for make, path in ((lambda: os.mkfifo(pipe), pipe), (lambda: inner.symlink_to("below"), inner)):
+        make()
+        with pytest.raises(DomainError, match="is neither a file nor a folder of the candidate") as raised:
+            read_candidate(folder)
+        assert str(path) in raised.value.message
+        path.unlink()
+    os.mkfifo(tmp_path / "harness.py")
+    with pytest.raises(DomainError, match="is no file"):
+        read_candidate(tmp_path / "harness.py")

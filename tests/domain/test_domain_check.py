@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 from run_kit import RAISES, SYNTAX_ERROR, Toy, harness, write_cases, write_toy
 
-from metaharness.errors import MetaharnessError, UsageError
+from metaharness.errors import DomainError, MetaharnessError, UsageError
 from metaharness.testing import DomainReport, ScriptedModel, ScriptedProposer, check_domain
 
 LONG = "the quick brown fox jumps over the lazy dog and then sleeps well"
@@ -136,11 +137,46 @@ async def test_an_evaluator_that_may_be_awaited_is_awaited(toy: Toy) -> None:
     assert (await checked(toy)).valid
 
 
-async def test_an_evaluator_that_does_not_prefer_the_expected_answer_is_a_warning(toy: Toy) -> None:
+@pytest.mark.parametrize("expected", [True, False], ids=["with an expected answer", "without one"])
+async def test_an_evaluator_that_cannot_tell_the_expected_answer_is_a_problem_where_there_is_one(
+    expected: bool, toy: Toy
+) -> None:
     (toy.folder / "evaluator.py").write_text("class Exact:\n    def grade(self, context):\n        return 0.5\n")
+    if not expected:
+        domain = toy.folder / "domain.py"
+        domain.write_text(domain.read_text().replace('expected=row["colour"]', "expected=None"))
     report = await checked(toy)
-    assert report.valid
-    assert any("gives the expected answer" in line and "no better value than None" in line for line in report.warnings)
+    (line,) = report.problems if expected else report.warnings
+    assert re.fullmatch(r"grade\(\) gives the expected answer of case search-\d\d no better value than None", line)
+    assert report.valid is not expected
+
+
+# --- the driver -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("source", "drives"),
+    [
+        ("def asks(harness, case_input, model):\n    return 1\n", False),
+        ("", False),
+        ("class Driver:\n    def ask(self): ...\n", False),
+        ("async def ask(harness, case_input, model):\n    return harness.predict(case_input, model)\n", True),
+        ("check = lambda module: None\n", True),
+        ("if True:\n    def build(module):\n        return module.Harness()\n", True),
+        ("from operator import call as build\nbuild = lambda module: module.Harness()\n", True),
+    ],
+)
+async def test_a_driver_that_defines_nothing_that_drives_is_a_warning(source: str, drives: bool, toy: Toy) -> None:
+    (toy.folder / "driver.py").write_text(source)
+    report = await checked(toy)
+    told = "driver.py defines none of ask, build, check, learn: it changes nothing"
+    assert (report.valid, report.warnings) == (True, [] if drives else [told])
+
+
+async def test_a_driver_that_is_no_python_is_an_error_at_once(toy: Toy) -> None:
+    (toy.folder / "driver.py").write_text("def ask(:\n")
+    with pytest.raises(DomainError, match=r"driver\.py cannot be loaded: SyntaxError"):
+        await checked(toy)
 
 
 # --- baselines --------------------------------------------------------------------------------------------------
@@ -158,7 +194,8 @@ async def test_no_baselines_are_a_problem(tmp_path: Path) -> None:
         (SYNTAX_ERROR, "baseline odd.py fails the ladder at syntax: harness.py, line 2"),
         ("x = 1\n", "baseline odd.py fails the ladder at interface: the module defines no class Harness"),
         ("import nowhere\n", "baseline odd.py fails the ladder at import: ModuleNotFoundError"),
-        (RAISES, "baseline odd.py fails the ladder at smoke: RuntimeError: not today"),
+        (RAISES, "baseline odd.py fails the ladder at smoke: RuntimeError: not today (odd.py, line 5)"),
+        ("import json\njson.loads('?')\n", "line 1 column 1 (char 0) (odd.py, line 2)"),
     ],
 )
 async def test_a_baseline_that_fails_the_ladder_is_a_problem_and_the_others_are_checked_all_the_same(

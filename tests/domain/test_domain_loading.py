@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -78,12 +79,16 @@ def test_two_domains_with_files_of_the_same_names_do_not_mix(tmp_path: Path) -> 
     assert not any(str(tmp_path) in entry for entry in sys.path)
 
 
-def test_shipped_examples_are_found_by_name_and_a_path_wins() -> None:
-    names = shipped_domains()
-    if "text_classification" not in names:
-        pytest.skip("the example is not there")
-    with pytest.raises(UsageError, match="comes without data"):
-        load_domain("text_classification")
+@pytest.mark.parametrize("name", ["starter", "text_classification"])
+def test_shipped_examples_are_found_by_name_and_a_path_wins(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert name in shipped_domains()
+    assert load_domain(name).name == name
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "domain.py").write_text(GOOD + RETURN)
+    assert load_domain(name).name == "good"
 
 
 @pytest.mark.parametrize(
@@ -161,6 +166,15 @@ def test_shipped_examples_are_found_by_name_and_a_path_wins() -> None:
         ),
         pytest.param(
             "import nowhere\n", {}, DomainError, "ModuleNotFoundError: No module named 'nowhere'", "python", id="import"
+        ),
+        pytest.param("raise SystemExit(0)\n", {}, DomainError, "failed: SystemExit: 0", "run the file", id="exit"),
+        pytest.param(
+            GOOD + "def domain():\n    raise SystemExit\n",
+            {},
+            DomainError,
+            "failed with no options: SystemExit",
+            "data",
+            id="factory exits",
         ),
         pytest.param("def domain(:\n", {}, DomainError, "SyntaxError", "run the file with python", id="syntax"),
         pytest.param(
@@ -243,6 +257,21 @@ def test_a_module_that_fails_while_it_is_imported_is_the_domains_fault(
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(DomainError, match="importing failing_domain failed: RuntimeError: no licence"):
         load_domain("failing_domain:domain")
+
+
+def test_a_module_that_ends_the_process_is_the_domains_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "exiting_domain.py").write_text("import sys\nsys.exit('enough')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(DomainError, match="importing exiting_domain failed: SystemExit: enough"):
+        load_domain("exiting_domain:domain")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a name has to be UTF-8")
+def test_a_folder_whose_name_is_not_utf_8_holds_a_domain_like_any_other(tmp_path: Path) -> None:
+    folder = tmp_path / os.fsdecode(b"caf\xe9")
+    folder.mkdir()
+    (folder / "domain.py").write_text(GOOD + RETURN)
+    assert load_domain(str(folder)).root == folder
 
 
 def test_a_file_that_is_not_python_is_named(tmp_path: Path) -> None:

@@ -57,6 +57,24 @@ def test_the_files_are_what_the_seed_makes_of_their_tickets(tmp_path: Path) -> N
         assert (tmp_path / f"{name}.jsonl").read_bytes() == (DATA / f"{name}.jsonl").read_bytes()
 
 
+@pytest.mark.parametrize("arguments", [(), ("--write",)])
+@pytest.mark.parametrize("change", [1, -1])
+def test_a_queue_with_a_ticket_too_many_or_too_few_is_named_and_nothing_is_written(
+    change: int, arguments: tuple[str, ...], tmp_path: Path
+) -> None:
+    for path in DATA.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    lines = (tmp_path / "test.jsonl").read_text("utf-8").splitlines()
+    label = json.loads(lines[-1])["label"]
+    more = [json.dumps({"text": "one ticket more", "label": label})]
+    (tmp_path / "test.jsonl").write_text("\n".join([*lines, *more] if change > 0 else lines[:-1]) + "\n", "utf-8")
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    refused = split(tmp_path, *arguments)
+    assert refused.returncode == 1
+    assert refused.stderr == f"every queue needs 21 tickets: {label} has {21 + change}; nothing was written\n"
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
 def split(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, folder / "split.py", *arguments], capture_output=True, text=True, check=False

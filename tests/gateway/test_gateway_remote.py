@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,7 +13,7 @@ from wire_server import Reply, WireServer, serve
 
 from metaharness.errors import ConfigurationError, ModelFailure
 from metaharness.gateway.providers import Provider, open_provider
-from metaharness.gateway.providers.remote import CLOSED, is_loopback, load_sdk
+from metaharness.gateway.providers.remote import CLOSED, install_hint, is_loopback, load_sdk, sdk_bounds
 from metaharness.messages import Message, ModelRequest, ModelSpec, ToolCall, Usage
 
 BOTH = pytest.mark.parametrize("kind", ["anthropic", "openai"])
@@ -511,4 +513,14 @@ def test_loopback_is_told_from_the_address(url: str | None, local: bool) -> None
 def test_a_missing_package_is_named_with_the_command_that_installs_it() -> None:
     with pytest.raises(ConfigurationError, match="'no_such_sdk' is not installed") as caught:
         load_sdk("no_such_sdk")
-    assert caught.value.hint == "pip install 'metaharness[no_such_sdk]'"
+    hint = "in a clone of metaharness: uv sync --extra no_such_sdk; elsewhere: uv pip install 'no_such_sdk'"
+    assert caught.value.hint == hint
+
+
+@pytest.mark.parametrize("package", ["anthropic", "openai"])
+def test_a_package_is_asked_for_in_the_versions_that_the_project_states(package: str) -> None:
+    project = tomllib.loads((Path(__file__).resolve().parents[2] / "pyproject.toml").read_text(encoding="utf-8"))
+    (stated,) = project["project"]["optional-dependencies"][package]
+    assert set(sdk_bounds(package).split(",")) == set(stated.removeprefix(package).split(","))
+    assert install_hint(package).endswith(f"elsewhere: uv pip install '{package}{sdk_bounds(package)}'")
+    assert "install 'metaharness" not in install_hint(package), "whoever owns that name on the index, it is not us"

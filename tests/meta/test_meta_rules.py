@@ -69,6 +69,7 @@ BROAD = {
     ("metaharness/cli/app.py", "main"): "an error of the argument parser, whose class differs by version; others pass",
     ("metaharness/domain.py", "_listed"): "a domain's own code: its failure is a DomainError with the cause",
     ("metaharness/evaluation/grading.py", "Grader.trace"): "a domain's own code: its failure is the case's status",
+    ("metaharness/exported.py", "ExportedHarness.answer"): "a harness's own code: its failure is a CandidateError",
     ("metaharness/loading.py", "_import_file"): "a domain's own code: its failure is a DomainError with the cause",
     ("metaharness/loading.py", "_from_module"): "a domain's own code: its failure is a DomainError with the cause",
     ("metaharness/loading.py", "_made"): "a domain's own code: its failure is a DomainError with the cause",

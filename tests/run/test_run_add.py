@@ -29,9 +29,10 @@ from run_kit import (
 
 from metaharness.errors import UsageError
 from metaharness.history import History
+from metaharness.proposers.scripted import read_baselines
 from metaharness.records import Budget, Proposal
 from metaharness.run import Round, Run
-from metaharness.run.summaries import run_status
+from metaharness.run.summaries import read_spent, run_status
 from metaharness.scoring.scoreboard import Iteration
 from metaharness.search import search
 from metaharness.testing import ScriptedProposer
@@ -104,7 +105,7 @@ async def test_it_gets_the_next_number_a_round_of_its_own_and_a_verdict_against_
     assert (closed.number, closed.proposals, closed.by_hand, closed.incumbent_after) == (3, 1, True, 3)
     assert lines(run / "evolution_summary.jsonl")[-1]["name"] == "mine"
     assert json.loads((run / "summary.json").read_text())["best"]["iteration"] == 3
-    assert run_status(history) == "a candidate was handed in"
+    assert run_status(history) == "all 2 candidates were proposed"
     assert_nothing_twice(run)
     assert_scores_match_traces(run)
 
@@ -153,11 +154,10 @@ async def test_a_parent_that_does_not_exist_is_refused(parent: int, run: Path) -
 @pytest.mark.parametrize(
     ("bounds", "message"),
     [
-        (Budget(candidates=2), "the budget of candidates is spent, so none can be handed in"),
-        (Budget(calls=2 * CASES), "the budget of calls is spent"),
+        (Budget(calls=2 * CASES), "the budget of calls is spent, so none can be handed in"),
         (Budget(case_evaluations=3 * CASES - 1), "the budget of case evaluations does not reach another candidate"),
     ],
-    ids=["candidates", "calls", "case evaluations"],
+    ids=["calls", "case evaluations"],
 )
 async def test_a_budget_that_allows_no_other_candidate_is_refused(bounds: Budget, message: str, run: Path) -> None:
     iterations = content(run / "iterations")
@@ -192,7 +192,7 @@ async def test_a_round_that_was_begun_has_to_end_first(toy: Toy, tmp_path: Path)
     path = await stopped(toy, tmp_path, "accepted", 2)
     with pytest.raises(UsageError, match="round 1 of this run has not ended") as refused:
         await added(path, MINE)
-    assert "`metaharness resume` ends it; then submit again" in str(refused.value.hint)
+    assert "ends it; then submit again" in str(refused.value.hint)
     assert run_status(recorded(path)) == "stopped"
     await finish(Run.open(path))
     assert (await added(path, MINE)).number == 5
@@ -228,6 +228,22 @@ async def test_the_search_proposes_what_it_would_have_proposed_without_it(
     assert undisturbed is not None
     assert best.proposal.name == undisturbed.proposal.name
     assert run_status(history) == "all 4 candidates were proposed"
+
+
+async def test_a_round_by_hand_that_was_interrupted_is_not_filled_by_the_proposer(toy: Toy, tmp_path: Path) -> None:
+    whole = await searched(toy.config(candidates_per_round=2), tmp_path / "whole")
+    path = await stopped(toy, tmp_path / "runs", "round_closed", 2, candidates_per_round=2)
+    opened = Run.open(path)
+    opened.listener = lambda kind, _fields: opened.stop() if kind == "accepted" else None
+    async with opened:
+        assert (await opened.add(Proposal(files={"harness.py": harness("x")}, name="mine"))).state == "pending"
+    await finish(Run.open(path))
+    history = recorded(path)
+    assert [(closed.proposals, closed.by_hand) for closed in history.closed_rounds] == [
+        *((1, False), (2, False), (1, True), (2, False))
+    ]
+    assert [iteration.proposal.name for iteration in history if iteration.proposal.round == 2] == ["mine"]
+    assert names(history) == names(whole)
 
 
 async def test_it_uses_up_neither_iterations_nor_patience(toy: Toy, tmp_path: Path) -> None:
@@ -277,10 +293,32 @@ async def test_its_missing_pairs_are_asked_again_by_resume(run: Path) -> None:
         first = await opened.add(MINE)
     assert (first.state, first.verdict is not None and first.verdict.verdict) == ("incomplete", "indecisive")
     assert run_status(recorded(run)) == "stopped"
-    await finish(Run.open(run))
+    await finish(Run.open(run, raised=Budget(calls=1_000)))
     iteration = recorded(run).iteration(3)
     assert (iteration.state, iteration.verdict is not None and iteration.verdict.delta) == ("complete", 3 / CASES)
     assert run_status(recorded(run)) == "all 2 candidates were proposed"
+
+
+async def test_it_takes_none_of_the_candidates_that_the_search_may_have(toy: Toy, tmp_path: Path) -> None:
+    run = Run.create(toy.config(iterations=1, budget={"candidates": 1}), tmp_path / "runs", name="run")
+    async with run:  # the baselines alone: stopped before the first candidate
+        round_ = run.next_round()
+        assert round_ is not None
+        for proposal in read_baselines(run.domain):
+            await run.evaluate(await run.submit(proposal))
+        assert run.close_round(round_)
+        await run.add(MINE)
+    await finish(Run.open(tmp_path / "runs" / "run"))
+    history = recorded(tmp_path / "runs" / "run")
+    assert [iteration.proposal.by_hand for iteration in history] == [False, True, False]
+    assert read_spent(history).candidates == 1
+
+
+async def test_a_bound_that_was_raised_stays_raised(run: Path) -> None:
+    async with Run.open(run, raised=Budget(calls=5_000)) as opened:
+        assert opened.ledger.limits.calls == 5_000
+    async with Run.open(run, raised=Budget(tokens=70_000)) as opened:
+        assert (opened.ledger.limits.calls, opened.ledger.limits.tokens) == (5_000, 70_000)
 
 
 # --- cut off ----------------------------------------------------------------------------------------------------

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
+import threading
+import traceback
 from pathlib import Path
 
 import anyio
@@ -26,7 +30,7 @@ from finish_kit import (
 )
 from run_kit import Toy, count_lines, harness, lines, recorded, rules, say, started
 
-from metaharness.errors import StoreError, UsageError
+from metaharness.errors import IncompleteError, ModelFailure, StoreError, UsageError
 from metaharness.records import CaseTrace, Proposal
 from metaharness.run import Finishing, Run
 from metaharness.run.summaries import read_cost
@@ -170,15 +174,58 @@ async def test_other_test_data_begins_at_the_first_look(tmp_path: Path) -> None:
 def test_runs_finished_at_the_same_time_never_get_the_same_look(run: Path) -> None:
     paths = [run, *(shutil.copytree(run, run.parent / f"run-{number}") for number in range(2, 5))]
     with (
-        started("finish", paths[0], "--json") as a,
-        started("finish", paths[1], "--json") as b,
-        started("finish", paths[2], "--json") as c,
-        started("finish", paths[3], "--json") as d,
+        started("finish", "--yes", paths[0], "--json") as a,
+        started("finish", "--yes", paths[1], "--json") as b,
+        started("finish", "--yes", paths[2], "--json") as c,
+        started("finish", "--yes", paths[3], "--json") as d,
     ):
         said = [process.communicate(timeout=60) for process in (a, b, c, d)]
     assert [err for _, err in said if "error" in err] == []
     assert sorted(json.loads(out)["look"] for out, _ in said) == [1, 2, 3, 4]
     assert sorted(read_sealed(path, "opening.json")["look"] for path in paths) == [1, 2, 3, 4]
+
+
+HOLDER = """
+import sys
+from pathlib import Path
+from metaharness.store import openings_locked
+aside, sealed = map(Path, sys.argv[1:])
+with openings_locked(sealed.parent.parent):
+    print("held", flush=True)
+    sys.stdin.readline()
+    aside.rename(sealed)
+"""
+"""Another process between the moment when it has counted and the moment when its opening is on disk."""
+
+
+def waits_in(thread: threading.Thread, function: str) -> bool:
+    """Whether a thread is somewhere inside a function."""
+    frame = sys._current_frames().get(thread.ident or 0)
+    return frame is not None and any(entry.name == function for entry in traceback.extract_stack(frame))
+
+
+def test_finish_waits_while_another_process_opens_and_then_counts_its_opening(run: Path, tmp_path: Path) -> None:
+    other = shutil.copytree(run, run.parent / "other")
+    anyio.run(finished, other)
+    aside = (other / "sealed").rename(tmp_path / "aside")
+    opening = run / "sealed" / "opening.json"
+    looks: list[int] = []
+    thread = threading.Thread(target=lambda: looks.append(anyio.run(finished, run).look))
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLDER, aside, other / "sealed"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as holder:
+        assert holder.stdin is not None
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"held\n"
+        thread.start()
+        while thread.is_alive() and not opening.exists() and not waits_in(thread, "openings_locked"):
+            thread.join(0.005)
+        opened_meanwhile = opening.exists()
+        holder.communicate(b"go on\n")
+    thread.join()
+    assert not opened_meanwhile
+    assert looks == [2]
+    assert read_sealed(run, "opening.json")["look"] == 2
 
 
 # --- afterwards -------------------------------------------------------------------------------------------------
@@ -221,11 +268,11 @@ async def test_without_an_opening_no_case_is_handed_out_and_nothing_is_written(r
 
 def test_finish_repeated_shows_the_same_result_without_a_call_or_a_write(done: Path) -> None:
     before = content(done)
-    first = say("finish", done, "--json")
+    first = say("finish", "--yes", done, "--json")
     assert (first.code, first.err) == (0, "")
     result = read_sealed(done, "result.json")
     assert first.page == {**result, "path": str(done)}
-    assert say("finish", done, "--json", "--yes", "--accept-missing") == first
+    assert say("finish", "--yes", done, "--json", "--yes", "--accept-missing") == first
     assert content(done) == before
 
 
@@ -266,6 +313,27 @@ def test_what_the_test_has_cost_is_counted(done: Path, searched: Path) -> None:
     assert summary["status"] == "finished: the test split was opened"
     assert say("cost", done, "--json").page["spent"]["calls"] == spent["calls"]
     assert f"{spent['calls']} calls" in say("summary", done).out
+
+
+async def test_the_seconds_that_the_test_has_taken_count_after_a_restart(toy: Toy, run: Path) -> None:
+    def overloaded(text: str) -> None:
+        if "[plain]" in text:
+            raise ModelFailure("infrastructure", "overloaded", status_code=529)
+
+    seconds = [json.loads((run / "cost.json").read_text())["spent"]["seconds"]]
+    with pytest.raises(IncompleteError):
+        await finished(run, providers={"target": Watched(answers(toy), overloaded)})
+    seconds.append(json.loads((run / "cost.json").read_text())["spent"]["seconds"])
+    path = run / "sealed" / "002" / "score.json"
+    score = read_sealed(run, "002/score.json")
+    assert seconds[0] < score["spent"]["seconds"]
+    score["spent"]["seconds"] += 5_000  # as after a long test
+    path.write_text(json.dumps(score))
+    with Finishing.open(run) as finishing:
+        seconds += [score["spent"]["seconds"], finishing.spent.seconds]
+    await finished(run)
+    seconds.append(json.loads((run / "cost.json").read_text())["spent"]["seconds"])
+    assert seconds == sorted(seconds)
 
 
 def test_what_the_events_say(done: Path) -> None:
@@ -345,7 +413,7 @@ async def test_a_stop_lets_what_is_in_the_air_end_and_the_test_goes_on(toy: Toy,
     assert json.loads((run / "cost.json").read_text())["spent"]["calls"] == len(prompts(run)) + asked
     with pytest.raises(UsageError, match="the test split of run run was opened") as refused:
         Run.open(run)
-    assert "`metaharness finish` goes on" in str(refused.value.hint)
+    assert f"`metaharness finish --root {run.parent} {run.name}` goes on" in str(refused.value.hint)
     await finished(run)
     assert_asked_once(run)
     assert len(sealed_prompts(run)) == 2 * TEST

@@ -117,9 +117,9 @@ async def stopped_at(toy: Toy, root: Path, when: Callable[[str, Mapping[str, Any
 
 async def test_a_candidate_that_is_not_yet_evaluated_is_refused(toy: Toy, tmp_path: Path) -> None:
     run = await stopped_at(toy, tmp_path / "runs", lambda kind, fields: kind == "accepted" and fields["iteration"] == 3)
-    with pytest.raises(UsageError, match="not yet evaluated on search: 003") as refused:
+    with pytest.raises(UsageError, match="round 2 of run run has not ended") as refused:
         await finished(run)
-    assert "`metaharness resume`" in str(refused.value.hint)
+    assert f"`metaharness resume --root {run.parent} run` ends it" in str(refused.value.hint)
     assert not (run / "sealed").exists()
 
 
@@ -132,7 +132,7 @@ async def test_baselines_that_are_not_all_there_are_refused(run: Path) -> None:
     (run / "events.jsonl").write_text("".join(events[:closed]))
     with pytest.raises(UsageError, match="baselines of run run have not all been evaluated") as refused:
         await finished(run)
-    assert "`metaharness resume` evaluates them" in str(refused.value.hint)
+    assert f"`metaharness resume --root {run.parent} run` evaluates them" in str(refused.value.hint)
     assert not (run / "sealed").exists()
 
 
@@ -144,7 +144,7 @@ async def test_a_run_without_a_complete_baseline_is_refused(tmp_path: Path) -> N
     run = await searched_run(toy, tmp_path / "runs")
     with pytest.raises(UsageError, match="no baseline has a complete score") as refused:
         await finished(run)
-    assert "`metaharness resume` asks missing cases again" in str(refused.value.hint)
+    assert "resume the run: that asks missing cases again" in str(refused.value.hint)
 
 
 @pytest.mark.parametrize("text", ["{}", "[]", '{"run": "x", "look": "many"}', "not json", ""])
@@ -152,7 +152,7 @@ def test_an_opening_or_result_that_is_damaged_is_named(text: str, run: Path) -> 
     (run / "sealed").mkdir()
     for name in ("opening.json", "result.json"):
         (run / "sealed" / name).write_text(text)
-        said = say("finish", run)
+        said = say("finish", "--yes", run)
         assert (said.code, said.out) == (1, "")
         assert f"damaged record in {run / 'sealed' / name}: " in said.err
         assert "Traceback" not in said.err
@@ -175,7 +175,9 @@ async def test_a_damaged_opening_of_another_run_is_named_and_not_passed_over(run
 async def test_missing_pairs_give_no_result_and_are_the_only_ones_asked_again(toy: Toy, run: Path) -> None:
     with pytest.raises(IncompleteError, match=f"2 of {2 * TEST} pairs of the test have no value yet") as incomplete:
         await finished(run, providers=failing(toy, "[other] test item 05", "[plain] test item 00"))
-    assert "`metaharness finish` asks them again; --accept-missing" in str(incomplete.value.hint)
+    assert f"`metaharness finish --root {run.parent} run` asks them again; --accept-missing" in str(
+        incomplete.value.hint
+    )
     assert not (run / "sealed" / "result.json").exists()
     opening = (run / "sealed" / "opening.json").read_bytes()
     again = Watched(answers(toy))
@@ -204,7 +206,7 @@ async def test_accepting_missing_pairs_says_only_what_holds_whatever_they_would_
     assert (result.verdict, result.units) == (verdict, units)
     assert result.missing == (1 if len(texts) == 1 else 2 * TEST)
     assert sum(row.missing for row in result.rows) == result.missing
-    said = say("finish", run)
+    said = say("finish", "--yes", run)
     assert said.code == 0
     assert ("1 pair has no value; " if units else "16 pairs have no value; ") in said.out
 
@@ -272,7 +274,7 @@ async def test_a_budget_that_does_not_reach_is_refused_before_the_opening(
 async def test_calls_that_the_budget_refuses_are_missing_and_asked_with_a_higher_one(run: Path) -> None:
     with pytest.raises(IncompleteError, match="6 of 16 pairs of the test have no value yet: the budget of calls") as no:
         await finished(run, raised=Budget(calls=CALLS + 10))
-    assert "metaharness finish --budget-calls N" in str(no.value.hint)
+    assert f"metaharness finish --root {run.parent} run --budget-calls N" in str(no.value.hint)
     assert len(sealed_prompts(run)) == 10
     with pytest.raises(IncompleteError):
         await finished(run, raised=Budget(calls=CALLS + 12))
@@ -297,8 +299,8 @@ async def test_a_test_that_was_killed_before_its_result_needs_no_budget_to_end(r
 def test_a_search_that_ended_at_its_budget_is_finished_with_a_higher_one(tmp_path: Path) -> None:
     toy = finish_toy(tmp_path / "domain", proposals={"1_broken.py": SYNTAX_ERROR, "2_other.py": harness("other")})
     run = anyio.run(partial(searched_run, toy, tmp_path / "runs", budget={"calls": 3 * SEARCH}))
-    said = say("finish", run)
+    said = say("finish", "--yes", run)
     assert (said.code, said.out) == (2, "")
     assert not (run / "sealed").exists()
-    said = say("finish", run, "--budget-calls", 3 * SEARCH + 2 * TEST, "--json")
+    said = say("finish", "--yes", run, "--budget-calls", 3 * SEARCH + 2 * TEST, "--json")
     assert (said.code, said.page["verdict"]) == (0, "better")

@@ -139,7 +139,7 @@ async def test_a_run_of_a_newer_version_is_refused_by_name(toy: Toy, tmp_path: P
     for open_it in (Run.open, recorded):
         with pytest.raises(NewerSchemaError, match="has schema version 2") as raised:
             open_it(history.store.path)
-        assert "newer metaharness" in str(raised.value.hint)
+        assert "update metaharness" in str(raised.value.hint)
 
 
 async def test_a_damaged_record_is_named_and_the_lock_is_given_back(toy: Toy, tmp_path: Path) -> None:
@@ -212,7 +212,7 @@ async def test_a_candidate_outside_a_round_or_beyond_its_slots_is_refused(toy: T
         assert (await run.evaluate(rejected)).state == "rejected"
         assert run.close_round(second)
         assert run.next_round() is None
-        assert run.why_over() == "all 1 candidates were proposed"
+        assert run.why_over() == "the one candidate was proposed"
 
 
 async def test_iterations_are_compared_case_by_case_and_an_unknown_one_is_named(toy: Toy, tmp_path: Path) -> None:

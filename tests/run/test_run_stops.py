@@ -81,6 +81,19 @@ async def test_no_iterations_score_the_baselines_alone(toy: Toy, tmp_path: Path)
     assert reason(history) == "all 0 candidates were proposed"
 
 
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"iterations": 1}, "the one candidate was proposed"),
+        ({"iterations": 4, "patience": 1}, "1 round brought no new incumbent"),
+        ({"iterations": 4, "max_failed_rounds": 1}, "the proposer handed in nothing in 1 round"),
+    ],
+)
+async def test_one_of_something_is_told_as_one(options: dict[str, int], said: str, toy: Toy, tmp_path: Path) -> None:
+    proposer = Writes([]) if "max_failed_rounds" in options else Writes(INDECISIVE[:1])
+    assert reason(await searched(toy.config(limit=3, **options), tmp_path / "runs", proposer)) == said
+
+
 async def test_patience_counts_rounds_since_the_last_new_incumbent(toy: Toy, tmp_path: Path) -> None:
     sources = [harness(style) for style in ("plain", "other", "plain", "x", "good")]
     history = await searched(

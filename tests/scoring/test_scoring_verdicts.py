@@ -9,7 +9,7 @@ from scoring_kit import ACCURACY, ERRORS, PROFIT, row, rows
 
 from metaharness.records import MISSING, ObjectiveRecord, Status, VerdictRecord
 from metaharness.scoring.measures import PairRow
-from metaharness.scoring.verdicts import compare_rows, judge
+from metaharness.scoring.verdicts import compare_rows, judge, judge_both
 
 
 def judged(found: list[PairRow], against: list[PairRow], objective: ObjectiveRecord = ACCURACY) -> VerdictRecord:
@@ -135,6 +135,66 @@ def test_a_verdict_despite_missing_pairs_is_the_verdict_of_any_outcome_at_the_en
     said = judged(some_missing, incumbent, objective).verdict
     if said != "indecisive":
         assert judged(whole, incumbent, objective).verdict == said
+
+
+# --- missing pairs of both --------------------------------------------------------------------------------------------
+
+TURNED = {"better": "worse", "worse": "better", "indecisive": "indecisive"}
+
+
+def at(values: list[float | None], objective: ObjectiveRecord) -> list[PairRow]:
+    """Rows with these shares of the range, 1 the best."""
+    assert objective.range is not None
+    low, high = objective.range
+    worst, best = (low, high) if objective.direction == "max" else (high, low)
+    return rows([None if value is None else worst + value * (best - worst) for value in values])
+
+
+@pytest.mark.parametrize("objective", [ACCURACY, ERRORS], ids=["max", "min"])
+@pytest.mark.parametrize(
+    ("mine", "its", "expected"),
+    [
+        # both lack the same six: 6 gains and 6 losses at the one extreme, 12 gains at the other; alike they would tie
+        pytest.param([None] * 6 + [1.0] * 6, [None] * 6 + [0.0] * 6, "indecisive", id="alike it would be better"),
+        # only one extreme is asked twice: 8 losses, or 8 gains
+        pytest.param([None] * 8 + [1.0] * 4, [None] * 8 + [1.0] * 4, "indecisive", id="each extreme says the other"),
+        pytest.param([None] + [1.0] * 11, [0.0] * 11 + [None], "better", id="better in both"),
+        pytest.param([None] + [1.0] * 5, [0.0] * 5 + [None], "indecisive", id="better in one alone"),
+        pytest.param([1.0] * 4 + [0.5] + [None], [0.0] * 4 + [None] + [0.5], "indecisive", id="too few"),
+    ],
+)
+def test_where_pairs_of_both_are_missing_the_worst_of_one_is_set_against_the_best_of_the_other(
+    mine: list[float | None], its: list[float | None], expected: str, *, objective: ObjectiveRecord
+) -> None:
+    a, b = at(mine, objective), at(its, objective)
+    assert judge_both(a, b, objective).said == expected
+    assert judge_both(b, a, objective).said == TURNED[expected]
+
+
+def test_an_unbounded_objective_with_missing_pairs_of_either_is_indecisive_in_a_test_of_two() -> None:
+    clear, known = rows([1000.0] * 12), rows([0.0] * 12)
+    assert judge_both(clear, known, PROFIT).said == "better"
+    assert judge_both(rows([None, *[1000.0] * 11]), known, PROFIT).said == "indecisive"
+    assert judge_both(clear, rows([None, *[0.0] * 11]), PROFIT).said == "indecisive"
+
+
+both = st.lists(st.tuples(st.booleans(), st.booleans(), st.booleans(), st.booleans()), min_size=1, max_size=16)
+
+
+@settings(deadline=None)
+@given(both, st.sampled_from([ACCURACY, ERRORS]))
+def test_a_verdict_despite_missing_pairs_of_both_is_the_verdict_of_any_outcome_at_the_ends(
+    cases: list[tuple[bool, bool, bool, bool]], objective: ObjectiveRecord
+) -> None:
+    mine, its = [float(a) for a, _, _, _ in cases], [float(b) for _, b, _, _ in cases]
+    lost_mine = [None if lost else value for value, (_, _, lost, _) in zip(mine, cases, strict=True)]
+    lost_its = [None if lost else value for value, (_, _, _, lost) in zip(its, cases, strict=True)]
+    said = judge_both(at(lost_mine, objective), at(lost_its, objective), objective).said
+    if said != "indecisive":
+        assert judge_both(at([*mine], objective), at([*its], objective), objective).said == said
+
+
+# --- what holds for all -----------------------------------------------------------------------------------------------
 
 
 @settings(deadline=None)

@@ -10,8 +10,9 @@ from __future__ import annotations
 import inspect
 import ipaddress
 import os
+import re
 from collections.abc import Callable, Iterable, Mapping
-from importlib import import_module
+from importlib import import_module, metadata
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -48,9 +49,23 @@ def load_sdk(package: str) -> Any:
     except ModuleNotFoundError as error:
         if error.name != package:
             raise
-        raise ConfigurationError(
-            f"the package {package!r} is not installed", hint=f"pip install 'metaharness[{package}]'"
-        ) from error
+        raise ConfigurationError(f"the package {package!r} is not installed", hint=install_hint(package)) from error
+
+
+def sdk_bounds(package: str) -> str:
+    """The versions of an SDK that fit, such as `<3,>=2.10`, as this package states them; empty when not known."""
+    try:
+        lines = metadata.requires("metaharness") or []
+    except metadata.PackageNotFoundError:  # run from a folder that is not installed
+        return ""
+    found = (re.fullmatch(rf"{package}([^;]*);.*extra.*", line) for line in lines)
+    return next((match[1].strip() for match in found if match), "")
+
+
+def install_hint(package: str) -> str:
+    """How an SDK is installed. This package itself is on no index, so it is not named to a package manager."""
+    requirement = f"{package}{sdk_bounds(package)}"
+    return f"in a clone of metaharness: uv sync --extra {package}; elsewhere: uv pip install '{requirement}'"
 
 
 def read_key(variable: str, *, placeholder: str | None = None) -> str:

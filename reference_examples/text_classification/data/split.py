@@ -4,7 +4,7 @@
     python split.py --write     write them anew, after tickets were added or mended
 
 Every queue gives the same share to each split. The order in which tickets stand in the files does not matter: they are
-sorted before they are shuffled.
+sorted before they are shuffled. A queue that has more or fewer tickets than the splits take is refused.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import argparse
 import json
 import random
 import sys
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -48,6 +48,13 @@ def split(tickets: list[Ticket]) -> dict[str, list[Ticket]]:
     return splits
 
 
+def uneven(tickets: list[Ticket]) -> list[str]:
+    """The queues that do not have as many tickets as the splits take, with what they have."""
+    whole = sum(PER_QUEUE.values())
+    counts = Counter(ticket["label"] for ticket in tickets)
+    return [f"{queue} has {count}" for queue, count in sorted(counts.items()) if count != whole]
+
+
 def page(tickets: list[Ticket]) -> str:
     """The content of one file."""
     return "".join(json.dumps(ticket, ensure_ascii=False) + "\n" for ticket in tickets)
@@ -57,8 +64,14 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Split the tickets into train, search and test.")
     parser.add_argument("--write", action="store_true", help="write the files anew")
     options = parser.parse_args(argv)
+    found = read()
+    wrong = uneven(found)
+    if wrong:
+        wanted = sum(PER_QUEUE.values())
+        sys.stderr.write(f"every queue needs {wanted} tickets: {', '.join(wrong)}; nothing was written\n")
+        return 1
     stale = []
-    for name, tickets in split(read()).items():
+    for name, tickets in split(found).items():
         path = HERE / f"{name}.jsonl"
         if options.write:
             path.write_text(page(tickets), encoding="utf-8")
