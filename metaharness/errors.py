@@ -60,7 +60,7 @@ class ModelFailure(MetaharnessError):  # noqa: N818 - a value that travels, name
     """One model call ended without an answer.
 
     `kind` decides the status of the case: `refused` is the harness's doing (a 4xx other than
-    401/402/403/408/409/429, a context too long, a content filter), `infrastructure` and `budget` are missing
+    401/402/403/404/408/409/429, a context too long, a content filter), `infrastructure` and `budget` are missing
     data, `configuration` stops the run. `status_code` is the HTTP status, None where there was none.
     """
 

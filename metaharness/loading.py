@@ -97,6 +97,8 @@ def _import_file(file: Path) -> ModuleType:
     shadowed = {stem: sys.modules.pop(stem) for stem in siblings if stem in sys.modules}
     sys.modules[name] = module
     sys.path.insert(0, str(file.parent))
+    # a cached one counts as current when second and size agree: what is loaded would not be what was hashed
+    cached, sys.dont_write_bytecode = sys.dont_write_bytecode, True
     try:
         spec.loader.exec_module(module)
     except MetaharnessError:
@@ -106,6 +108,7 @@ def _import_file(file: Path) -> ModuleType:
             f"importing {file} failed: {type(error).__name__}: {error}", hint="run the file with python to see where"
         ) from error
     finally:
+        sys.dont_write_bytecode = cached
         sys.path.remove(str(file.parent))
         for stem in siblings:
             sys.modules.pop(stem, None)

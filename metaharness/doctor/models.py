@@ -100,7 +100,7 @@ def _advice(failure: ModelFailure, spec: ModelSpec) -> str:
     """What to do about a call that failed, by whose doing it is and by its status."""
     key, _ = VARIABLES.get(spec.provider, ("the key", ""))
     status = failure.status_code
-    if failure.kind == "configuration":
+    if failure.kind == "configuration" and status not in ADVICE:
         return f"check {key}: that it is whole, belongs to this service, and may use {spec.name}"
     if _useless_key(spec):
         return f"set {key} anew: it holds what cannot be in a key"

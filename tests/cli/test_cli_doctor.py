@@ -317,7 +317,7 @@ def test_a_model_that_answers_is_asked_once_and_shortly(provider: str, path: str
         (401, "configuration, HTTP 401", "check OPENAI_API_KEY"),
         (403, "configuration, HTTP 403", "may use kimi"),
         (402, "infrastructure, HTTP 402", "pay the bill"),
-        (404, "refused, HTTP 404", "check the name 'kimi'"),
+        (404, "configuration, HTTP 404", "check the name 'kimi'"),
         (400, "refused, HTTP 400", "is a model for chat"),
         (500, "infrastructure, HTTP 500", "try again later"),
         (429, "infrastructure, HTTP 429", "raise the limit of your account"),

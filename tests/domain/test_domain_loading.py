@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -311,3 +312,18 @@ def test_the_base_class_asks_for_cases() -> None:
     with pytest.raises(NotImplementedError):
         list(Domain().cases(Split.TRAIN))
     assert "class Colours(Domain)" in DOMAIN
+
+
+def test_a_domain_that_was_changed_within_a_second_to_the_same_size_is_loaded_as_it_is(tmp_path: Path) -> None:
+    """Bytecode beside it would be taken for current; and a person's folder stays as it was."""
+    for name in ("first", "other"):
+        (tmp_path / "domain.py").write_text(source(name=f"'{name}'", extra="domain = Good()\n"))
+        done = subprocess.run(
+            [sys.executable, "-c", f"from metaharness.loading import *; print(load_domain({str(tmp_path)!r}).name)"],
+            env={name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert done.stdout.strip() == name
+    assert [path.name for path in tmp_path.iterdir()] == ["domain.py"]

@@ -386,13 +386,21 @@ async def test_a_response_format_that_anthropic_has_not_is_refused() -> None:
 
 
 @BOTH
-@pytest.mark.parametrize("status", [400, 404, 413, 422])
+@pytest.mark.parametrize("status", [400, 413, 422])
 async def test_a_request_at_fault_is_refused_and_not_repeated(kind: str, status: int) -> None:
     with serve([Reply(status=status, message="too long")]) as server:
         async with opened(kind, server) as provider:
             with pytest.raises(ModelFailure, match="too long") as caught:
                 await provider.complete(ask(), deadline=30)
     assert (caught.value.kind, caught.value.status_code, len(server.requests)) == ("refused", status, 1)
+
+
+@BOTH
+async def test_a_model_that_is_not_there_is_a_matter_of_configuration(kind: str) -> None:
+    """Else every case would be scored as if the harness had failed."""
+    caught = await failure(kind, Reply(status=404))
+    assert (caught.kind, caught.status_code) == ("configuration", 404)
+    assert "check the model's name and the base URL" in str(caught.hint)
 
 
 @BOTH

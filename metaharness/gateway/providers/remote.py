@@ -96,8 +96,8 @@ def is_loopback(base_url: str | None) -> bool:
 
 def failure_kind(status: int) -> FailureKind:
     """Whose doing an HTTP status is: the configuration's, the request's, or nobody's here."""
-    if status in (401, 403):
-        return "configuration"
+    if status in (401, 403, 404):
+        return "configuration"  # 404: the model or the address is not there, and a harness can set neither (CLOSED)
     if 400 <= status < 500 and status not in (402, 408, 409, 429):
         return "refused"  # 402 is an unpaid bill: no doing of the request
     return "infrastructure"
@@ -230,5 +230,8 @@ class Endpoint:
     def _status_failure(self, error: Any) -> ModelFailure:
         status: int = error.status_code
         kind = failure_kind(status)
-        hint = f"check {self._key_variable} and what it may use" if kind == "configuration" else None
+        hint = None
+        if kind == "configuration":
+            absent = "check the model's name and the base URL: the provider knows no such model there"
+            hint = absent if status == 404 else f"check {self._key_variable} and what it may use"
         return ModelFailure(kind, str(error)[:MESSAGE_CHARS], status_code=status, hint=hint)
