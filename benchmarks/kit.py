@@ -14,9 +14,9 @@ from pathlib import Path
 
 import anyio
 
+from metaharness.configuration import RunConfig
 from metaharness.domain import Case, Domain, GradeContext, Objective, Split
 from metaharness.messages import Completion, ModelRequest, ModelSpec
-from metaharness.records import RunConfig
 
 ASKING = """
 class Harness:

@@ -9,8 +9,9 @@ from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from metaharness.configuration import RunRecord
 from metaharness.errors import UsageError
-from metaharness.records import ObjectiveRecord, Rejection, RunRecord, Score, VerdictRecord
+from metaharness.records import ObjectiveRecord, Rejection, Score, VerdictRecord
 from metaharness.scoring.measures import PairRow, measure, row_means
 from metaharness.scoring.paired import Comparison
 from metaharness.scoring.scoreboard import Iteration, Scoreboard, incumbent

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, ConfigDict
 
 from metaharness.limits import Limits as Limits  # noqa: PLC0414 - part of what is on disk, so it is found here as well
 from metaharness.messages import ModelSpec, Record
@@ -247,7 +247,7 @@ class Rejection(Record):
     time: str = ""
 
 
-# --- proposals, configuration -----------------------------------------------------------------------------------
+# --- proposals, plans, facts -----------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -289,72 +289,6 @@ class ProposalRecord(Record):
     by_hand: bool = False
     """Handed in outside the search: it fills no slot of the proposer's rounds."""
     submitted: str = ""
-
-
-class Budget(Record):
-    """Upper bounds of a run; None means no bound."""
-
-    candidates: int | None = Field(default=None, ge=0)
-    """Candidates beyond the baselines; rejected ones count."""
-    case_evaluations: int | None = Field(default=None, ge=0)
-    """Pairs of case and trial, smoke cases and baselines included."""
-    calls: int | None = Field(default=None, ge=0)
-    tokens: int | None = Field(default=None, ge=0)
-    """Input plus output."""
-    usd: float | None = Field(default=None, ge=0)
-
-
-class RunConfig(BaseModel):
-    """Everything a person chooses about a run. One value, passed down whole."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    domain: str
-    """A path, `module:attribute`, or a shipped name."""
-    domain_options: dict[str, str] = {}
-    """Passed to the domain's factory, such as `data`."""
-    models: dict[Role, ModelSpec]
-    proposer: str = "scripted"
-    iterations: int = Field(default=10, ge=0)
-    """Candidates to propose, baselines not counted."""
-    candidates_per_round: int = Field(default=1, ge=1)
-    patience: int | None = Field(default=None, ge=1)
-    """Stop after this many rounds without a new incumbent; None never stops for it."""
-    max_failed_rounds: int = Field(default=3, ge=1)
-    """Stop after this many rounds in a row in which the proposer handed in nothing."""
-    concurrency: int = Field(default=8, ge=1, le=1024)
-    """Model calls in the air at once, over the whole run."""
-    trials: int = Field(default=1, ge=1)
-    limit: int | None = Field(default=None, ge=1)
-    """Only the first so many cases of the search split in the run's order; None takes all."""
-    seed: int = 0
-    sandbox: str = "auto"
-    """Where candidate code runs: `auto`, `bubblewrap`, `landlock`, `sandbox-exec`, `process` or `command`. A score says
-    which it was in the end."""
-    sandbox_command: str | None = None
-    """What starts a worker over stdin and stdout, for the sandbox `command`: `docker run -i --rm IMAGE`."""
-    budget: Budget = Budget()
-    prices: dict[str, tuple[float, float]] = {}
-    """Dollars per million input and output tokens by `provider:name`, where the price table lacks the model."""
-
-
-class RunRecord(Record):
-    """`config.json`: the configuration and what it was resolved to."""
-
-    schema_version: int = SCHEMA_VERSION
-    run_id: str
-    created: str
-    config: RunConfig
-    domain_name: str
-    domain_hash: str
-    """SHA-256 over the domain's own files, without its data."""
-    split_hashes: dict[str, str]
-    """SHA-256 over the cases of each split that a search may see."""
-    evaluator_hash: str
-    objectives: list[ObjectiveRecord]
-    forked_from: str | None = None
-    provenance: dict[str, str] = {}
-    """Versions of the package, of Python and of the platform."""
 
 
 class Event(Record):

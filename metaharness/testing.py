@@ -13,6 +13,7 @@ import anyio
 import anyio.to_thread
 
 from metaharness.attacks import SandboxReport, check_sandbox
+from metaharness.configuration import RunConfig
 from metaharness.domain import Case, Domain, GradeContext, Split, split_cases
 from metaharness.errors import DomainError, MetaharnessError
 from metaharness.evaluation.grading import grade_record
@@ -27,7 +28,7 @@ from metaharness.gateway.providers.scripted import ScriptedProvider as ScriptedM
 from metaharness.holdout import sealed_fingerprints
 from metaharness.loading import read_candidate
 from metaharness.proposers.scripted import ScriptedProposer
-from metaharness.records import EvaluationPlan, RunConfig
+from metaharness.records import EvaluationPlan
 from metaharness.run.ground import prepare, sandbox_of
 from metaharness.run.ungroup import ungrouped
 

@@ -20,11 +20,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from metaharness.cli import main
+from metaharness.configuration import Budget, RunConfig
 from metaharness.history import History
 from metaharness.messages import ModelSpec
 from metaharness.proposers import Proposer
 from metaharness.proposers.scripted import ScriptedProposer
-from metaharness.records import Budget, Proposal, RunConfig
+from metaharness.records import Proposal
 from metaharness.run import Run
 from metaharness.search import search
 from metaharness.store import RunStore

@@ -27,6 +27,7 @@ from typing import Any
 import anyio
 
 from metaharness.attacks.attack import GUILTY
+from metaharness.configuration import Budget
 from metaharness.domain import Case, Domain, GradeContext, Objective, Split
 from metaharness.errors import DomainError, MetaharnessError, ModelFailure
 from metaharness.evaluation.runner import SandboxRunner
@@ -38,7 +39,7 @@ from metaharness.gateway.prices import PriceTable
 from metaharness.gateway.text import last_user_text
 from metaharness.loading import read_candidate
 from metaharness.messages import Completion, ModelRequest, ModelSpec
-from metaharness.records import Budget, CaseTrace, EvaluationPlan, Limits
+from metaharness.records import CaseTrace, EvaluationPlan, Limits
 from metaharness.run.ungroup import ungrouped
 from metaharness.sandbox import open_sandbox
 

@@ -13,7 +13,7 @@ from metaharness.cli.evaluate import SplitName, TraceFile, check_ended, chosen_s
 from metaharness.cli.plan import gain_text
 
 if TYPE_CHECKING:
-    from metaharness.records import RunConfig
+    from metaharness.configuration import RunConfig
     from metaharness.run.calibrating import Calibration
 
 Harness = Annotated[Path | None, typer.Argument(help="A harness file or folder. Default: the first baseline.")]
@@ -55,7 +55,7 @@ def calibrate(
 
     It sets no bar. `plan --calibration FILE` takes what --json prints.
     """
-    from metaharness.records import RunConfig
+    from metaharness.configuration import RunConfig
 
     config = RunConfig(
         domain=options.domain_reference(domain),

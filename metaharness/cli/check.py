@@ -36,7 +36,7 @@ def check(
     """Check a domain: splits, evaluator, baselines on the ladder, text shared across splits."""
     import anyio
 
-    from metaharness.records import RunConfig
+    from metaharness.configuration import RunConfig
     from metaharness.testing import check_domain
 
     config = RunConfig(

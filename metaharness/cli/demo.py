@@ -16,8 +16,8 @@ from metaharness.cli.app import INTERRUPTED, command
 from metaharness.cli.search import Quiet
 
 if TYPE_CHECKING:
+    from metaharness.configuration import RunConfig
     from metaharness.holdout import SealedResult
-    from metaharness.records import RunConfig
     from metaharness.run import Run
 
 DOMAIN = "text_classification"
@@ -69,9 +69,9 @@ def _create(root: Path, name: str) -> Run:
 
 
 def _config() -> RunConfig:
+    from metaharness.configuration import RunConfig
     from metaharness.loading import load_domain
     from metaharness.proposers.scripted import read_proposals
-    from metaharness.records import RunConfig
 
     proposals = len(read_proposals(load_domain(DOMAIN)))
     models = options.models("embedded:icl", None, None)

@@ -16,8 +16,9 @@ from metaharness.cli.progress import Line
 from metaharness.cli.text import printable
 
 if TYPE_CHECKING:
+    from metaharness.configuration import RunConfig
     from metaharness.domain import Split
-    from metaharness.records import CaseTrace, Rejection, RunConfig
+    from metaharness.records import CaseTrace, Rejection
     from metaharness.run.standalone import Evaluation
 
 HarnessPath = Annotated[Path, typer.Argument(help="A harness file, or a folder that holds harness.py.")]
@@ -71,7 +72,7 @@ def evaluate(
 
     With --against it is compared case by case; with --fail-if or --min the exit code is 4 when that is not passed.
     """
-    from metaharness.records import RunConfig
+    from metaharness.configuration import RunConfig
 
     config = RunConfig(
         domain=options.domain_reference(domain),

@@ -15,8 +15,8 @@ from metaharness.cli import options
 from metaharness.cli.app import complain
 
 if TYPE_CHECKING:
+    from metaharness.configuration import RunConfig
     from metaharness.domain import Split
-    from metaharness.records import RunConfig
     from metaharness.run.reference import Reference, Standing
     from metaharness.run.standalone import Evaluation
     from metaharness.scoring.gates import Gate

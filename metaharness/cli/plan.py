@@ -24,7 +24,7 @@ from metaharness.cli.search import (
 )
 
 if TYPE_CHECKING:
-    from metaharness.records import RunConfig
+    from metaharness.configuration import RunConfig
     from metaharness.run.planning import Cost, Plan, Sight
 
 Probe = Annotated[
@@ -72,7 +72,7 @@ def plan(
     as_json: options.AsJson = False,
 ) -> None:
     """Say what a search would take, and the smallest gain that it could see. Options as for `run`; nothing is asked."""
-    from metaharness.records import RunConfig
+    from metaharness.configuration import RunConfig
 
     chosen = options.domain_options(data, text_field, label_field, domain_option)
     config = RunConfig(

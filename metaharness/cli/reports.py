@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree as ET
 
 if TYPE_CHECKING:
-    from metaharness.records import CaseTrace, ObjectiveRecord, RunConfig
+    from metaharness.configuration import RunConfig
+    from metaharness.records import CaseTrace, ObjectiveRecord
     from metaharness.run.reference import Reference, Standing
     from metaharness.run.standalone import Evaluation
     from metaharness.scoring.gates import Gate

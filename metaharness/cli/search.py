@@ -13,7 +13,7 @@ from metaharness.cli import options
 from metaharness.cli.app import INTERRUPTED, command
 
 if TYPE_CHECKING:
-    from metaharness.records import Budget, RunConfig
+    from metaharness.configuration import Budget, RunConfig
     from metaharness.run import Run
 
 Iterations = Annotated[
@@ -68,7 +68,7 @@ def run(
     as_json: options.AsJson = False,
 ) -> None:
     """Search: score the baselines, then let a proposer write better harnesses, round after round."""
-    from metaharness.records import RunConfig
+    from metaharness.configuration import RunConfig
 
     config = RunConfig(
         domain=options.domain_reference(domain),
@@ -141,7 +141,7 @@ def budget(
     candidates: int | None, cases: int | None, calls: int | None, tokens: int | None, usd: float | None
 ) -> Budget:
     """The bounds, from the flags."""
-    from metaharness.records import Budget
+    from metaharness.configuration import Budget
 
     return Budget(candidates=candidates, case_evaluations=cases, calls=calls, tokens=tokens, usd=usd)
 

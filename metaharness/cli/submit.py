@@ -14,7 +14,8 @@ from metaharness.cli.search import MaxCalls, MaxCandidates, MaxCases, MaxTokens,
 from metaharness.cli.text import printable
 
 if TYPE_CHECKING:
-    from metaharness.records import Budget, Proposal
+    from metaharness.configuration import Budget
+    from metaharness.records import Proposal
     from metaharness.run import Run
     from metaharness.scoring.scoreboard import Iteration
 

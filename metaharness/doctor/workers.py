@@ -9,10 +9,10 @@ from pathlib import Path
 
 import anyio
 
+from metaharness.configuration import RunConfig
 from metaharness.doctor.findings import Finding
 from metaharness.domain import Case, Domain, GradeContext, Objective, Split
 from metaharness.messages import ModelSpec
-from metaharness.records import RunConfig
 from metaharness.run.standalone import Evaluation, evaluate_harness
 from metaharness.sandbox.choosing import CONTAINED, WAY_OUT, Tried, tried
 

@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from metaharness import __version__
+from metaharness.configuration import RunRecord
 from metaharness.domain import Case, Domain, Split, cases_hash, domain_hash, split_cases
 from metaharness.errors import DomainError, MetaharnessError, StoreError, UsageError
 from metaharness.exporting.texts import page, program, requirements
 from metaharness.history import History
 from metaharness.holdout import read_result
 from metaharness.loading import load_domain
-from metaharness.records import Limits, RunRecord, now
+from metaharness.records import Limits, now
 from metaharness.scoring.scoreboard import Iteration
 from metaharness.store import RunStore
 from metaharness.store.encoding import json_page, map_text

@@ -17,11 +17,12 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from metaharness.configuration import Budget
 from metaharness.errors import ConfigurationError, ModelFailure
 from metaharness.gateway.prices import FREE_PROVIDERS, PriceTable
 from metaharness.gateway.text import count_chars, count_images
 from metaharness.messages import ModelRequest, ModelSpec
-from metaharness.records import Budget, Call, Role, Spent
+from metaharness.records import Call, Role, Spent
 
 Bound = Literal["candidates", "case_evaluations", "calls", "tokens", "usd"]
 

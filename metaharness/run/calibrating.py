@@ -8,11 +8,12 @@ from typing import Literal
 
 from pydantic import ValidationError
 
+from metaharness.configuration import RunConfig
 from metaharness.domain import Split
 from metaharness.errors import CorruptRecordError, DomainError, IncompleteError, UsageError
 from metaharness.gateway.prices import PriceTable
 from metaharness.messages import Record
-from metaharness.records import MISSING, Estimate, Finite, ObjectiveRecord, RunConfig, Spent
+from metaharness.records import MISSING, Estimate, Finite, ObjectiveRecord, Spent
 from metaharness.run.ground import prepare
 from metaharness.run.standalone import Evaluation
 from metaharness.scoring.power import Spread, measured

@@ -11,21 +11,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
+from metaharness.configuration import RunConfig
 from metaharness.evaluation.ladder import SMOKE_CASES
 from metaharness.evaluation.runner import CaseRunner, hopeless
 from metaharness.evaluation.session import Doors
 from metaharness.gateway.budget import Ledger
-from metaharness.records import (
-    LEARN,
-    CaseTrace,
-    EvaluationPlan,
-    ObjectiveRecord,
-    RunConfig,
-    Score,
-    Spent,
-    Status,
-    now,
-)
+from metaharness.records import LEARN, CaseTrace, EvaluationPlan, ObjectiveRecord, Score, Spent, Status, now
 from metaharness.run.ground import Ground
 from metaharness.scoring.measures import PairRow, aggregate, context_chars, measure
 from metaharness.store import Evaluations, RunStore

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
+from metaharness.configuration import Budget, RunConfig, RunRecord
 from metaharness.errors import DomainError, UsageError
 from metaharness.evaluation.runner import CaseRunner
 from metaharness.gateway.budget import Bound, Ledger
@@ -17,7 +18,7 @@ from metaharness.gateway.prices import PriceTable
 from metaharness.gateway.providers import Provider, open_providers
 from metaharness.history import History
 from metaharness.holdout import require_sealed
-from metaharness.records import Budget, CaseTrace, Proposal, Role, RunConfig, RunRecord, Spent
+from metaharness.records import CaseTrace, Proposal, Role, Spent
 from metaharness.run.evaluating import Evaluating
 from metaharness.run.ground import Ground, check_start, prepare, record_factory
 from metaharness.run.machinery import Machinery

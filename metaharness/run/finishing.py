@@ -11,6 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from metaharness.configuration import Budget
 from metaharness.errors import IncompleteError, RunLockedError, UsageError
 from metaharness.evaluation.runner import CaseRunner
 from metaharness.gateway.budget import Bound, Ledger
@@ -26,7 +27,7 @@ from metaharness.holdout import (
     sealed_journal,
     sealed_spent,
 )
-from metaharness.records import LEARN, Budget, CaseTrace, Role, Score, Spent
+from metaharness.records import LEARN, CaseTrace, Role, Score, Spent
 from metaharness.run.evaluating import Evaluating
 from metaharness.run.ground import Ground, in_order
 from metaharness.run.machinery import Machinery

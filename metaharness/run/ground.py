@@ -11,12 +11,13 @@ from functools import partial
 from typing import Any
 
 from metaharness import __version__
+from metaharness.configuration import RunConfig, RunRecord
 from metaharness.domain import Case, Domain, Split, cases_hash, domain_hash, evaluator_hash, split_cases
 from metaharness.errors import ConfigurationError, DomainError, UsageError
 from metaharness.evaluation.workbench import Material
 from metaharness.gateway.prices import PriceTable
 from metaharness.loading import load_domain
-from metaharness.records import RunConfig, RunRecord, now
+from metaharness.records import now
 from metaharness.sandbox import Sandbox, open_sandbox
 
 

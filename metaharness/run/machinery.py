@@ -9,6 +9,7 @@ from typing import Self
 
 import anyio
 
+from metaharness.configuration import RunConfig
 from metaharness.evaluation.runner import CaseRunner, SandboxRunner
 from metaharness.evaluation.session import Doors
 from metaharness.gateway import Gateway
@@ -16,7 +17,7 @@ from metaharness.gateway.budget import Ledger
 from metaharness.gateway.gateway import Journal
 from metaharness.gateway.prices import PriceTable
 from metaharness.gateway.providers import Provider
-from metaharness.records import Role, RunConfig
+from metaharness.records import Role
 from metaharness.run.ground import Ground, sandbox_of
 from metaharness.sandbox import WarmPool, warm_size
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from metaharness.configuration import RunConfig
 from metaharness.errors import DomainError, IncompleteError, UsageError
 from metaharness.evaluation.ladder import SMOKE_CASES
 from metaharness.holdout import sealed_size
 from metaharness.messages import Record
-from metaharness.records import ObjectiveRecord, RunConfig
+from metaharness.records import ObjectiveRecord
 from metaharness.run.calibrating import Calibration, Rate, rate_of
 from metaharness.run.ground import Ground, check_start, prepare
 from metaharness.run.standalone import evaluate_harness

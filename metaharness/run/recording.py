@@ -7,12 +7,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from metaharness.configuration import Budget
 from metaharness.gateway.budget import Ledger
 from metaharness.gateway.prices import PriceTable
 from metaharness.gateway.providers import Provider, open_providers
 from metaharness.history import History
 from metaharness.holdout import sealed_spent
-from metaharness.records import Budget, Role
+from metaharness.records import Role
 from metaharness.run.ground import Ground, check_unchanged, prepare
 from metaharness.store import RunStore, load_record
 

@@ -34,12 +34,13 @@ from typing import Any, Literal
 from pydantic import ValidationError
 
 from metaharness import __version__
+from metaharness.configuration import RunConfig, RunRecord
 from metaharness.domain import Split, cases_hash, domain_hash, evaluator_hash, files_hash
 from metaharness.errors import CorruptRecordError, NewerSchemaError, UsageError
 from metaharness.history import History
 from metaharness.loading import read_candidate
 from metaharness.messages import Record
-from metaharness.records import Finite, ObjectiveRecord, RunConfig, RunRecord, Score, Status, now
+from metaharness.records import Finite, ObjectiveRecord, Score, Status, now
 from metaharness.run.ground import Ground
 from metaharness.run.standalone import Evaluation
 from metaharness.scoring.measures import PairRow

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 
+from metaharness.configuration import RunConfig
 from metaharness.domain import Domain
 from metaharness.errors import IncompleteError, UsageError
 from metaharness.gateway.budget import Bound, Ledger
 from metaharness.history import ClosedRound, History
-from metaharness.records import RunConfig, VerdictRecord
+from metaharness.records import VerdictRecord
 from metaharness.run.evaluating import why_missing
 from metaharness.scoring.scoreboard import Iteration, incumbent
 from metaharness.scoring.verdicts import judge

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from metaharness.configuration import RunConfig
 from metaharness.domain import Split, files_hash
 from metaharness.errors import UsageError
 from metaharness.evaluation.ladder import SMOKE_CASES, check_files
@@ -16,17 +17,7 @@ from metaharness.gateway import Gateway, MemoryJournal
 from metaharness.gateway.budget import Ledger
 from metaharness.gateway.prices import PriceTable
 from metaharness.loading import read_candidate
-from metaharness.records import (
-    LEARN,
-    CaseTrace,
-    EvaluationPlan,
-    ObjectiveRecord,
-    Rejection,
-    RunConfig,
-    Score,
-    Spent,
-    now,
-)
+from metaharness.records import LEARN, CaseTrace, EvaluationPlan, ObjectiveRecord, Rejection, Score, Spent, now
 from metaharness.run.evaluating import Pair, Tally, evaluate_left, make_score
 from metaharness.run.ground import Ground, prepare, sandbox_of
 from metaharness.run.ungroup import ungrouped

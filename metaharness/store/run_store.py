@@ -10,8 +10,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from metaharness.configuration import RunRecord
 from metaharness.errors import CorruptRecordError
-from metaharness.records import Event, RunRecord, now
+from metaharness.records import Event, now
 from metaharness.store.access import Access
 from metaharness.store.encoding import Redact, json_line, json_page, map_text, needle
 from metaharness.store.files import LogFile, parse, read_lines, write_atomic

@@ -17,8 +17,9 @@ from typing import Any
 
 from filelock import FileLock
 
+from metaharness.configuration import RunRecord
 from metaharness.errors import CorruptRecordError, NewerSchemaError, UsageError
-from metaharness.records import SCHEMA_VERSION, RunRecord
+from metaharness.records import SCHEMA_VERSION
 from metaharness.store.files import parse, read_optional, store_errors
 from metaharness.store.lock import LOCK
 from metaharness.store.sealed import read_opening

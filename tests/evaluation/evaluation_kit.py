@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from metaharness.configuration import Budget
 from metaharness.domain import Case, Domain, Evaluator, GradeContext, Objective, Split
 from metaharness.errors import ModelFailure
 from metaharness.evaluation.ladder import SMOKE_CASES, Smoke
@@ -24,7 +25,7 @@ from metaharness.gateway.prices import PriceTable
 from metaharness.gateway.providers import Provider
 from metaharness.gateway.text import last_user_text
 from metaharness.messages import Completion, ModelRequest, ModelSpec
-from metaharness.records import LEARN, Budget, Call, CaseTrace, EvaluationPlan, Limits
+from metaharness.records import LEARN, Call, CaseTrace, EvaluationPlan, Limits
 from metaharness.sandbox.process import LocalProcess, ProcessSandbox
 
 LETTERS = "abcdef"

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from metaharness.configuration import Budget
 from metaharness.domain import Case, Domain, GradeContext, Objective, Split
 from metaharness.evaluation.grading import Grader
 from metaharness.evaluation.scope import Ended
@@ -16,7 +17,7 @@ from metaharness.gateway import Gateway, MemoryJournal
 from metaharness.gateway.budget import Ledger
 from metaharness.gateway.prices import PriceTable
 from metaharness.messages import ModelSpec
-from metaharness.records import Budget, EvaluationPlan, Limits
+from metaharness.records import EvaluationPlan, Limits
 
 SPEC = ModelSpec(provider="scripted", name="none")
 

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 from evaluation_kit import LETTERS, guilty, harness, same_but_for_times
 
+from metaharness.configuration import RunConfig
 from metaharness.messages import ModelSpec
-from metaharness.records import LEARN, CaseTrace, RunConfig
+from metaharness.records import LEARN, CaseTrace
 from metaharness.run.standalone import Evaluation, evaluate_harness
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "reference_examples" / "text_classification"

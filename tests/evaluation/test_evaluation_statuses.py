@@ -10,12 +10,13 @@ import anyio
 import pytest
 from evaluation_kit import QUICK, Capitals, Failing, Letters, guilty, harness, lab
 
+from metaharness.configuration import Budget
 from metaharness.domain import Grade, GradeContext
 from metaharness.errors import ConfigurationError, DomainError, ModelFailure, SandboxError, StoreError
 from metaharness.gateway import MemoryJournal
 from metaharness.gateway.providers.scripted import ScriptedProvider
 from metaharness.messages import Completion
-from metaharness.records import Budget, JournalEntry, Limits
+from metaharness.records import JournalEntry, Limits
 
 OTHERS = dict.fromkeys("abdef", "ok")
 

@@ -8,8 +8,9 @@ import anyio
 import pytest
 from evaluation_kit import LETTERS, QUICK, Capitals, Letters, Outcome, guilty, harness, lab, same_but_for_times
 
+from metaharness.configuration import Budget
 from metaharness.domain import Domain
-from metaharness.records import Budget, Limits
+from metaharness.records import Limits
 
 FEW = "abcd"
 FORGERY = """

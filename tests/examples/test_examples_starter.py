@@ -16,12 +16,12 @@ from examples_kit import ROOT, Door, load_harness
 from examples_kit import score as scored
 from run_kit import assert_complains, say
 
+from metaharness.configuration import RunConfig
 from metaharness.domain import Split, split_cases
 from metaharness.errors import DomainError, UsageError
 from metaharness.harness import LabeledExample
 from metaharness.loading import load_domain, read_candidate, shipped_domains
 from metaharness.messages import ModelSpec
-from metaharness.records import RunConfig
 from metaharness.scaffold import FILES
 from metaharness.testing import check_domain
 

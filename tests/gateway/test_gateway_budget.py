@@ -9,12 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from metaharness.configuration import Budget
 from metaharness.errors import ConfigurationError, ModelFailure
 from metaharness.gateway.budget import Ledger, Reservation
 from metaharness.gateway.prices import PriceTable
 from metaharness.gateway.providers import parse_model
 from metaharness.messages import Message, ModelRequest, ModelSpec
-from metaharness.records import Budget, Call, Spent
+from metaharness.records import Call, Spent
 
 GPT = parse_model("openai:gpt")
 ICL = parse_model("embedded:icl")

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from metaharness.configuration import Budget
 from metaharness.errors import ConfigurationError, ModelFailure, StoreError, UsageError
 from metaharness.gateway import Gateway, Journal, MemoryJournal
 from metaharness.gateway.budget import Ledger
@@ -20,7 +21,7 @@ from metaharness.gateway.prices import PriceTable
 from metaharness.gateway.providers import Provider
 from metaharness.gateway.providers.scripted import ScriptedProvider
 from metaharness.messages import Completion, Message, ModelRequest, ModelSpec, Usage
-from metaharness.records import Attribution, Budget, Call, JournalEntry, Role
+from metaharness.records import Attribution, Call, JournalEntry, Role
 
 SPEC = ModelSpec(provider="openai", name="gpt")
 PRICES = PriceTable({"openai:gpt": (1.0, 10.0)})

@@ -14,8 +14,9 @@ import pytest
 from run_kit import assert_nothing_twice, assert_scores_match_traces, finish, lines, recorded, write_toy
 from wire_server import Received, Reply, WireServer, serve
 
+from metaharness.configuration import RunConfig
 from metaharness.messages import ModelSpec
-from metaharness.records import RunConfig, Score
+from metaharness.records import Score
 from metaharness.run import Run
 
 CASES = 200

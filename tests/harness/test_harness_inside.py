@@ -13,6 +13,7 @@ from typing import Any
 import anyio
 import pytest
 
+from metaharness.configuration import Budget
 from metaharness.domain import Case, Domain, Objective
 from metaharness.evaluation.runner import SandboxRunner
 from metaharness.evaluation.session import Doors
@@ -22,7 +23,7 @@ from metaharness.gateway.budget import Ledger
 from metaharness.gateway.prices import PriceTable
 from metaharness.gateway.providers.scripted import ScriptedProvider
 from metaharness.messages import ModelSpec
-from metaharness.records import Budget, CaseTrace, EvaluationPlan
+from metaharness.records import CaseTrace, EvaluationPlan
 from metaharness.sandbox.process import ProcessSandbox
 
 PACKAGE = Path(__file__).resolve().parents[2] / "metaharness"

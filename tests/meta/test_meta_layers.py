@@ -17,7 +17,7 @@ import metaharness
 from metaharness import production
 
 LAYERS = {
-    0: ("errors", "messages", "limits", "records"),
+    0: ("errors", "messages", "limits", "records", "configuration"),
     1: ("domain", "harness", "loading", "fingerprints", "scaffold"),
     2: ("store", "gateway", "sandbox", "scoring"),
     3: ("evaluation", "holdout", "history", "production", "exported"),
@@ -31,6 +31,8 @@ LEVEL = {unit: level for level, units in LAYERS.items() for unit in units}
 SIDEWAYS = {
     ("records", "messages"): "a record of a run names the model it was made with",
     ("records", "limits"): "a plan says what its evaluation may use",
+    ("configuration", "messages"): "it names the models of a run",
+    ("configuration", "records"): "`config.json` is a record beside the others",
     ("limits", "messages"): "limits travel as every record does",
     ("loading", "domain"): "it loads domains",
     ("fingerprints", "domain"): "it takes the fingerprints of cases",
@@ -53,6 +55,7 @@ EXAMPLES_MAY_IMPORT = {
 }
 
 THEIR_TESTS_MAY_ALSO_IMPORT = {
+    "metaharness.configuration": "configuration.py",
     "metaharness.records": "records.py",
     "metaharness.testing": "testing.py",
 }

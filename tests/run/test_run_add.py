@@ -27,10 +27,11 @@ from run_kit import (
     write_toy,
 )
 
+from metaharness.configuration import Budget
 from metaharness.errors import UsageError
 from metaharness.history import History
 from metaharness.proposers.scripted import read_baselines
-from metaharness.records import Budget, Proposal
+from metaharness.records import Proposal
 from metaharness.run import Round, Run
 from metaharness.run.summaries import read_spent, run_status
 from metaharness.scoring.scoreboard import Iteration

@@ -22,9 +22,10 @@ from run_kit import (
     write_toy,
 )
 
+from metaharness.configuration import RunConfig
 from metaharness.messages import Completion, ModelRequest, ModelSpec
 from metaharness.proposers.scripted import read_baselines
-from metaharness.records import LEARN, CaseTrace, RunConfig
+from metaharness.records import LEARN, CaseTrace
 from metaharness.run import Run
 from metaharness.run.standalone import evaluate_harness
 from metaharness.testing import ScriptedModel

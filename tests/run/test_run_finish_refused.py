@@ -28,8 +28,8 @@ from finish_kit import (
 )
 from run_kit import SYNTAX_ERROR, Toy, harness, lines, say, write_cases
 
+from metaharness.configuration import Budget
 from metaharness.errors import CorruptRecordError, DomainError, IncompleteError, ModelFailure, UsageError
-from metaharness.records import Budget
 from metaharness.run import Finishing, Run
 from metaharness.search import search
 from metaharness.testing import ScriptedModel, ScriptedProposer

@@ -25,13 +25,14 @@ from run_kit import (
     write_toy,
 )
 
+from metaharness.configuration import Budget
 from metaharness.errors import (
     ConfigurationError,
 )
 from metaharness.gateway.providers import Provider
 from metaharness.messages import ModelSpec
 from metaharness.proposers.scripted import ScriptedProposer
-from metaharness.records import Budget, Role
+from metaharness.records import Role
 from metaharness.run import Run
 from metaharness.testing import ScriptedModel
 

@@ -10,6 +10,7 @@ from typing import Any
 import anyio
 import pytest
 
+from metaharness.configuration import Budget
 from metaharness.domain import Case, Domain, Objective
 from metaharness.evaluation.runner import SandboxRunner
 from metaharness.evaluation.session import Doors
@@ -19,7 +20,7 @@ from metaharness.gateway.budget import Ledger
 from metaharness.gateway.prices import PriceTable
 from metaharness.gateway.providers.scripted import ScriptedProvider
 from metaharness.messages import ModelSpec
-from metaharness.records import Budget, CaseTrace, EvaluationPlan, Limits
+from metaharness.records import CaseTrace, EvaluationPlan, Limits
 from metaharness.sandbox.landlock import landlock_abi
 from metaharness.sandbox.protocol import Sandbox
 

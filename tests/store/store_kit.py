@@ -8,19 +8,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from metaharness.configuration import RunConfig, RunRecord
 from metaharness.messages import ModelSpec
-from metaharness.records import (
-    Attribution,
-    Call,
-    CaseTrace,
-    Estimate,
-    GradeRecord,
-    JournalEntry,
-    Proposal,
-    RunConfig,
-    RunRecord,
-    Score,
-)
+from metaharness.records import Attribution, Call, CaseTrace, Estimate, GradeRecord, JournalEntry, Proposal, Score
 from metaharness.store import RunStore
 
 PROCESS = Path(__file__).with_name("store_process.py")

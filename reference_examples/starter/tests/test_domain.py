@@ -8,8 +8,8 @@ import anyio
 import pytest
 from evaluator import ExactAnswer
 
+from metaharness.configuration import RunConfig
 from metaharness.domain import Case, GradeContext
-from metaharness.records import RunConfig
 from metaharness.testing import check_domain
 
 FOLDER = Path(__file__).resolve().parents[1]
