@@ -165,7 +165,15 @@ def search(setting: Setting, number: int, *, whole: bool = True) -> Outcome:
                 continue
             rows = one.rows(setting.trials)
             round_ = 1 + (one.number - 1) // setting.width
-            said = judge(rows, standard, ACCURACY, iteration=one.number, round_number=round_, incumbent=best)
+            said = judge(
+                rows,
+                standard,
+                ACCURACY,
+                iteration=one.number,
+                round_number=round_,
+                incumbent=best,
+                width=setting.width,
+            )
             better = better or said.verdict == "better"
             scored.append(one.iteration(rows, setting))
         ahead = incumbent(scored, [ACCURACY])

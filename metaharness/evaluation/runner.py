@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Protocol
 
@@ -83,6 +83,11 @@ class SandboxRunner:
     def __init__(self, material: Material) -> None:
         self.sandbox_name = material.sandbox.name
         self._material = material
+        self._running = 0
+
+    def _cores(self) -> int:
+        """The share of this machine that one of the evaluations in progress may take: at least one core."""
+        return max(1, (os.cpu_count() or 1) // self._running)
 
     async def smoke(self, plan: EvaluationPlan, doors: Doors) -> Smoke:
         """See `CaseRunner.smoke`."""
@@ -93,22 +98,26 @@ class SandboxRunner:
         """See `CaseRunner.run`."""
         send, receive = anyio.create_memory_object_stream[CaseTrace](64)
         bench = Workbench(self._material, plan, doors)
-        with bench.ending():
-            async with receive, anyio.create_task_group() as group:
-                group.start_soon(_all_trials, bench, send)
-                yield receive
-                group.cancel_scope.cancel()
+        self._running += 1
+        try:
+            with bench.ending():
+                async with receive, anyio.create_task_group() as group:
+                    group.start_soon(_all_trials, bench, send, self._cores)
+                    yield receive
+                    group.cancel_scope.cancel()
+        finally:
+            self._running -= 1
         bench.raise_fatal()
 
 
-async def _all_trials(bench: Workbench, out: MemoryObjectSendStream[CaseTrace]) -> None:
+async def _all_trials(bench: Workbench, out: MemoryObjectSendStream[CaseTrace], cores: Callable[[], int]) -> None:
     """Every trial by itself: fresh workers, `learn`, the trial's number in the seed."""
     fail_fast = _FailFast(bench.plan)
     async with out:
         for trial in sorted({trial for _, trial in bench.plan.pairs}):
             pairs = [case_id for case_id, of in bench.plan.pairs if of == trial]
             if not bench.stopped:
-                await _Trial(bench, trial, pairs, out, fail_fast).run()
+                await _Trial(bench, trial, pairs, out, fail_fast).run(cores())
         if not bench.stopped:
             for case_id, trial in fail_fast.skipped:
                 reason = "every one of the first cases failed, so the others were not asked"
@@ -139,10 +148,10 @@ class _Trial:
         self.learned: Ended | None = None
         self.learned_more = False
 
-    async def run(self) -> None:
+    async def run(self, cores: int) -> None:
         """Lanes first, then the suspects one by one, then what could not be asked."""
         self._leave_out()
-        workers, threads = _shape(self.bench.plan, len(self.queue))
+        workers, threads = _shape(self.bench.plan, len(self.queue), cores)
         async with anyio.create_task_group() as group:
             for _ in range(workers):
                 group.start_soon(self._lane, threads)
@@ -256,9 +265,9 @@ class _Trial:
                 await self.out.send(self.bench.unasked(waiting.popleft(), self.trial, status, reason))
 
 
-def _shape(plan: EvaluationPlan, pairs: int) -> tuple[int, int]:
+def _shape(plan: EvaluationPlan, pairs: int, cores: int) -> tuple[int, int]:
     """How many workers, and how many threads in each: as many workers as cores, the concurrency shared out."""
     if plan.serial or pairs == 0:
         return min(pairs, 1), 1
-    workers = max(1, min(os.cpu_count() or 1, plan.concurrency, pairs))
+    workers = max(1, min(cores, plan.concurrency, pairs))
     return workers, -(-plan.concurrency // workers)

@@ -203,6 +203,7 @@ class Rounds:
             iteration=number,
             round_number=round_number,
             incumbent=against,
+            width=self.config.candidates_per_round,
         )
 
     @property

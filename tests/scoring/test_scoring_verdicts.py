@@ -12,8 +12,10 @@ from metaharness.scoring.measures import PairRow
 from metaharness.scoring.verdicts import compare_rows, judge, judge_both
 
 
-def judged(found: list[PairRow], against: list[PairRow], objective: ObjectiveRecord = ACCURACY) -> VerdictRecord:
-    return judge(found, against, objective, iteration=7, round_number=3, incumbent=2)
+def judged(
+    found: list[PairRow], against: list[PairRow], objective: ObjectiveRecord = ACCURACY, width: int = 1
+) -> VerdictRecord:
+    return judge(found, against, objective, iteration=7, round_number=3, incumbent=2, width=width)
 
 
 # --- nothing missing --------------------------------------------------------------------------------------------------
@@ -40,6 +42,14 @@ def test_the_verdict_is_about_the_candidate_against_the_incumbent(objective: Obj
 def test_too_few_differences_are_indecisive() -> None:
     found = judged(rows([1.0] * 5), rows([0.0] * 5))
     assert (found.verdict, found.delta, found.p) == ("indecisive", 1.0, 0.0625)
+
+
+@pytest.mark.parametrize(("width", "needed"), [(1, 7), (2, 8), (3, 8), (4, 9)])
+def test_the_candidates_of_a_round_share_a_level_of_0_025(width: int, needed: int) -> None:
+    """With k differences the same way p is 2/2^k: 0.031 for 6, 0.016 for 7, 0.0078 for 8, 0.0039 for 9."""
+    few, enough = rows([1.0] * (needed - 1)), rows([1.0] * needed)
+    assert judged(few, rows([0.0] * (needed - 1)), width=width).verdict == "indecisive"
+    assert judged(enough, rows([0.0] * needed), width=width).verdict == "better"
 
 
 def test_a_candidate_does_not_beat_itself() -> None:
