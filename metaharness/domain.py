@@ -232,7 +232,7 @@ def _listed(domain: Domain, split: Split) -> list[Case]:
         return list(domain.cases(split))
     except MetaharnessError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise DomainError(
             f"cases({split.value!r}) of {domain.name} failed: {type(error).__name__}: {error}",
             hint="check the domain's data",

@@ -141,7 +141,7 @@ async def _evaluator(domain: Domain, case: Case, report: DomainReport) -> None:
             if inspect.isawaitable(result):
                 result = await result
             values.append(grade_record(result, "").value)
-        except Exception as error:  # noqa: BLE001 - a domain's own code
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - a domain's own code
             what = "the expected answer" if output is not None else "the answer None"
             report.problems.append(f"grade() fails on {what} of case {case.id}: {type(error).__name__}: {error}")
             return

@@ -74,7 +74,7 @@ class Grader:
             except ModelFailure as failure:
                 status = "budget" if failure.kind == "budget" else "evaluator_error"
                 error = failure.message
-            except Exception as failure:  # noqa: BLE001 - a domain's own code: its failure is data
+            except (Exception, SystemExit) as failure:  # noqa: BLE001 - a domain's own code: its failure is data
                 status, error = "evaluator_error", f"{type(failure).__name__}: {failure}"
             calls = [*calls, *(judge.calls if judge is not None else [])]
         return CaseTrace(

@@ -289,6 +289,7 @@ def test_a_file_that_is_not_python_is_named(tmp_path: Path) -> None:
         ("[Case('a', {1, 2})]", "case 'a' in split train is not JSON"),
         ("[Case('a', float('nan'))]", "case 'a' in split train is not JSON"),
         ("1 / 0", "cases('train') of good failed: ZeroDivisionError"),
+        ("exit('no data')", "cases('train') of good failed: SystemExit"),
         ("None", "cases('train') of good failed: TypeError"),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -332,6 +333,13 @@ class Raising:
         return True
 
 
+class Exiting:
+    """As a grader made of a script does."""
+
+    def grade(self, context: GradeContext) -> bool:
+        return sys.exit("the checker says no") if context.output == "C" else True
+
+
 class RaisingLater:
     async def grade(self, context: GradeContext) -> bool:
         await anyio.lowlevel.checkpoint()
@@ -350,6 +358,7 @@ class Returning:
     "evaluator",
     [
         Raising(),
+        Exiting(),
         RaisingLater(),
         Returning(math.nan),
         Returning(math.inf),
@@ -359,7 +368,7 @@ class Returning:
         Returning(Grade(1.0, {"words": "three"})),  # type: ignore[dict-item]
         Returning(10**400),
     ],
-    ids=["raises", "async raises", "nan", "inf", "text", "nothing", "nan metric", "text metric", "huge"],
+    ids=["raises", "exits", "async raises", "nan", "inf", "text", "nothing", "nan metric", "text metric", "huge"],
 )
 async def test_an_evaluator_that_fails_makes_the_case_missing_and_keeps_the_answer(
     tmp_path: Path, evaluator: Any
