@@ -644,6 +644,7 @@ def note(run: Path, **fields: object) -> None:
         ({"pid": "x"}, None),
         ({"host": "elsewhere"}, f"process {os.getpid()} on elsewhere since 2026"),
     ],
+    ids=["as it is", "another program", "no such process", "no number of one", "no number", "another machine"],
 )
 def test_where_locks_are_not_listed_the_note_counts_while_its_process_lives(
     fields: Mapping[str, object], expected: str | None, tmp_path: Path

@@ -102,7 +102,7 @@ def damaged(place: Place, command: str) -> Arguments:
 def two_writers(place: Place) -> Arguments:
     place.toy.write_script([{"text": "grey", "delay_ms": 200}])
     process = place.stack.enter_context(started(*search(place, "--name", "second", "-q", "-c", 1)))
-    assert wait_until(process, (place.root / "second" / ".lock.json").is_file)
+    assert wait_until(process, (place.root / "second" / "config.json").is_file)
     return on_run(place, "resume", "second")
 
 

@@ -284,7 +284,7 @@ def test_the_scoreboard_as_json_has_a_row_per_candidate(root: Path) -> None:
     page = say("scoreboard", "--root", root, "--json").page
     assert (page["incumbent"], page["frontier"]) == (7, [6, 7])
     assert [row["verdict"] for row in page["iterations"]] == [
-        *("baseline", "baseline", "indecisive", "rejected", "better", "rejected", "worse", "indecisive")
+        *("baseline", "baseline", "indecisive", "rejected", "indecisive", "rejected", "worse", "indecisive")
     ]
     keys = {
         "iteration",

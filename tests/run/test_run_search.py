@@ -69,7 +69,8 @@ def test_verdicts_are_against_the_incumbent_of_the_round_and_nothing_else(histor
         assert verdict.round == iteration.proposal.round
         assert verdict.incumbent == before[verdict.round]
     said = [it.verdict.verdict for it in history if it.verdict]
-    assert said == ["baseline", "baseline", "indecisive", "rejected", "better", "rejected", "worse", "indecisive"]
+    # the fifth gets six cases right that its incumbent does not, and none wrong: p is 0.031, above the round's level
+    assert said == ["baseline", "baseline", "indecisive", "rejected", "indecisive", "rejected", "worse", "indecisive"]
 
 
 def test_a_new_best_shows_its_gain_over_the_incumbent_before_it(history: History) -> None:
