@@ -1,0 +1,88 @@
+"""Tool-calling apps that were written for `openai` and `anthropic` run unmodified as harnesses, in every sandbox."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from clients_kit import APPS, PAIRS, SANDBOXES, SYSTEM, belong, question, timeless, write_shop
+
+RIGHT = {f"{one}-{other}": "ok" for one, other in PAIRS}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sandbox", SANDBOXES)
+@pytest.mark.parametrize("app", ["openai", "anthropic async"])
+def test_an_app_runs_unmodified_in_every_sandbox(tmp_path: Path, app: str, sandbox: str) -> None:
+    said, traces = write_shop(tmp_path / "shop").evaluate(APPS[app], "--sandbox", sandbox)
+    assert said.code == 0, said.err
+    assert {case: trace["status"] for case, trace in traces.items()} == RIGHT
+    assert all(trace["output"] == trace["expected"] for trace in traces.values())
+    assert all(len(trace["calls"]) == 3 and belong(trace) for trace in traces.values())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("app", APPS)
+def test_whatever_the_client_the_model_is_asked_the_same(tmp_path: Path, app: str) -> None:
+    """Sync or async, streamed or not: the same three turns of system prompt, question, tool calls and results."""
+    shop = write_shop(tmp_path / "shop", pairs=[("apple", "pear")])
+    said, traces = shop.evaluate(APPS[app], "--sandbox", "process", "--no-ladder")
+    assert said.code == 0, said.err
+    trace = traces["apple-pear"]
+    assert (trace["status"], trace["output"]) == ("ok", "7")
+    asked = ("user", [("text", question("apple", "pear"))])
+    looks = [("tool_use", f"look_{fruit}", "look_up", {"fruit": fruit}) for fruit in ("apple", "pear")]
+    looked = [("tool_result", "look_apple", "apple costs 3"), ("tool_result", "look_pear", "pear costs 4")]
+    add = ("tool_use", "add_3_4", "calculate", {"expression": "3+4"})
+    turns = [
+        asked,
+        ("assistant", [("text", "Let me look."), *looks]),
+        ("user", looked),
+        ("assistant", [add]),
+        ("user", [("tool_result", "add_3_4", "3+4 = 7")]),
+    ]
+    assert [conversation(call["request"]) for call in trace["calls"]] == [turns[:1], turns[:3], turns]
+    for call in trace["calls"]:
+        assert [tool["name"] for tool in call["request"]["tools"]] == ["look_up", "calculate"]
+        assert [tool["input_schema"]["required"] for tool in call["request"]["tools"]] == [["fruit"], ["expression"]]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("app", ["openai", "anthropic async"])
+def test_traces_are_equal_one_case_at_a_time_and_eight_at_a_time(tmp_path: Path, app: str) -> None:
+    """So each call was attributed to the case whose code made it, however many cases a worker has open."""
+    shop = write_shop(tmp_path / "shop", delay_ms=3)
+    alone = shop.evaluate(APPS[app], "--sandbox", "process", "--no-ladder", "-c", 1)[1]
+    together = shop.evaluate(APPS[app], "--sandbox", "process", "--no-ladder", "-c", 8)[1]
+    assert timeless(together) == timeless(alone)
+    assert {case: trace["status"] for case, trace in alone.items()} == RIGHT
+    assert all(belong(trace) for trace in together.values())
+
+
+def conversation(request: dict[str, Any]) -> list[tuple[str, list[tuple[Any, ...]]]]:
+    """The messages of a request as they compare; the system prompt, which may stand in two places, is checked."""
+    messages = request["messages"]
+    if "system" not in request:
+        first, *messages = messages
+        assert first == {"role": "system", "content": SYSTEM}
+    else:
+        assert request["system"] == SYSTEM
+    return [(one["role"], blocks(one["content"])) for one in messages]
+
+
+def blocks(content: Any) -> list[tuple[Any, ...]]:
+    if isinstance(content, str):
+        return [("text", content)]
+    return [block(one) for one in content]
+
+
+def block(one: dict[str, Any]) -> tuple[Any, ...]:
+    match one["type"]:
+        case "text":
+            return ("text", one["text"])
+        case "tool_use":
+            return ("tool_use", one["id"], one["name"], one["input"])
+        case kind:
+            assert kind == "tool_result"
+            return ("tool_result", one["tool_use_id"], "".join(text for _, text in blocks(one["content"])))
