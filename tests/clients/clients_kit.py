@@ -35,7 +35,7 @@ import json
 import sys
 from pathlib import Path
 
-from metaharness.domain import Case, Domain, Objective
+from metaharness.domain import Case, Domain, Limits, Objective
 
 
 class Exact:
@@ -48,6 +48,7 @@ class Shop(Domain):
     objectives = (Objective("accuracy", range=(0, 1)),)
     evaluator = Exact()
     python = sys.executable
+    limits = Limits(calls_per_case=20)
 
     def cases(self, split):
         if split.value == "search":
@@ -341,8 +342,14 @@ class Shop:
         return said, {line["case_id"]: line for line in lines if line["case_id"] != "(learn)"}
 
 
-def write_shop(folder: Path, *, pairs: Sequence[tuple[str, str]] = PAIRS, delay_ms: float = 0) -> Shop:
-    """Write the domain, its cases and the script."""
+def write_shop(
+    folder: Path,
+    *,
+    pairs: Sequence[tuple[str, str]] = PAIRS,
+    rules: Sequence[Mapping[str, Any]] | None = None,
+    delay_ms: float = 0,
+) -> Shop:
+    """Write the domain, its cases and the script, which by default is that of the apps."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "domain.py").write_text(DOMAIN)
     rows = [
@@ -350,8 +357,9 @@ def write_shop(folder: Path, *, pairs: Sequence[tuple[str, str]] = PAIRS, delay_
         for one, other in pairs
     ]
     (folder / "cases.json").write_text(json.dumps(rows))
-    rules = [{**step, "delay_ms": delay_ms} for pair in pairs for step in steps(*pair)]
-    (folder / "model.jsonl").write_text("".join(json.dumps(rule) + "\n" for rule in rules))
+    script = [step for pair in pairs for step in steps(*pair)] if rules is None else rules
+    lines = [json.dumps({**rule, "delay_ms": delay_ms}) + "\n" for rule in script]
+    (folder / "model.jsonl").write_text("".join(lines))
     return Shop(folder)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from clients_kit import APPS, PAIRS, SANDBOXES, SYSTEM, belong, question, timeless, write_shop
 
+README = Path(__file__).resolve().parents[2] / "README.md"
 RIGHT = {f"{one}-{other}": "ok" for one, other in PAIRS}
 
 
@@ -58,6 +59,15 @@ def test_traces_are_equal_one_case_at_a_time_and_eight_at_a_time(tmp_path: Path,
     assert timeless(together) == timeless(alone)
     assert {case: trace["status"] for case, trace in alone.items()} == RIGHT
     assert all(belong(trace) for trace in together.values())
+
+
+def test_the_harness_in_the_readme_runs(tmp_path: Path) -> None:
+    path = "# my_app/harness.py\n"
+    source = path + README.read_text(encoding="utf-8").partition(path)[2].partition("```")[0]
+    shop = write_shop(tmp_path / "shop", pairs=[("apple", "pear")], rules=[{"text": "7"}])
+    said, traces = shop.evaluate(source, "--sandbox", "process", "--no-ladder")
+    assert said.code == 0, said.err
+    assert traces["apple-pear"]["output"] == "7"
 
 
 def conversation(request: dict[str, Any]) -> list[tuple[str, list[tuple[Any, ...]]]]:
