@@ -159,7 +159,7 @@ import openai
 completion = openai.OpenAI().chat.completions.create(model='any', messages=[{'role': 'user', 'content': text}], n=2)
 return [sorted(choice.message.content for choice in completion.choices), completion.usage.completion_tokens]
 """
-    rules = [{"text": "heads", "times": 1}, {"text": "tails"}]
+    rules: list[dict[str, Any]] = [{"text": "heads", "times": 1}, {"text": "tails"}]
     shop = write_shop(tmp_path / "shop", pairs=ONE, rules=rules)
     trace = shop.evaluate(predicting(body), "--sandbox", "process", "--no-ladder")[1]["apple-pear"]
     assert trace["output"] == [["heads", "tails"], 4], trace["error"]
