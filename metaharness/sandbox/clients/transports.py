@@ -3,6 +3,7 @@
 Whatever host the client has been told, the path alone decides: POST to .../chat/completions, .../responses and
 .../messages. The model that is named there is ignored: the run's answers. All else fails, and says what is supported.
 A client's own timeouts and retries are not heeded: a call has the run's deadline, and the gateway does the retrying.
+Other ways out, such as clients over aiohttp or on a trio loop, are not led here; the sandbox stops them.
 
 One file, standard library only, Python 3.9 and later; it imports nothing of ours: see following.py.
 """
@@ -126,13 +127,13 @@ class Exchange:
         try:
             return body, [send(question) for _ in range(count)]  # equal calls are one each for the gateway
         except ModelError as error:
-            raise NoAnswerError(STATUS[error.kind], error.kind, str(error)) from error
+            raise NoAnswerError(STATUS.get(error.kind, 503), error.kind, str(error)) from error
 
     def response(self, form: dict[str, Any], body: Any, answers: list[Any]) -> Any:
         for answer in answers:
             failure = answer.get("error")
             if failure is not None:
-                raise NoAnswerError(STATUS[failure["kind"]], failure["kind"], failure["message"])
+                raise NoAnswerError(STATUS.get(failure["kind"], 503), failure["kind"], failure["message"])
         whole = form["answer"]([answer["completion"] for answer in answers], body)
         if not body.get("stream"):
             return self.made(200, "application/json", json.dumps(whole), {})
