@@ -61,6 +61,35 @@ def test_traces_are_equal_one_case_at_a_time_and_eight_at_a_time(tmp_path: Path,
     assert all(belong(trace) for trace in together.values())
 
 
+IDS = """
+import anthropic
+import openai
+
+client, other = openai.OpenAI(), anthropic.Anthropic()
+
+
+class Harness:
+    def predict(self, text, model):
+        found = []
+        for prompt in (text, 'Say it again: ' + text):
+            messages = [{'role': 'user', 'content': prompt}]
+            found.append(client.chat.completions.create(model='any', messages=messages))
+            found.append(client.responses.create(model='any', input=prompt))
+            found.append(other.messages.create(model='any', max_tokens=9, messages=messages))
+        return [one.id for one in found]
+"""
+
+
+def test_each_answer_has_an_id_of_its_own_that_is_the_same_in_every_run(tmp_path: Path) -> None:
+    """Frameworks take two messages of one id for the same."""
+    shop = write_shop(tmp_path / "shop", pairs=[("apple", "pear"), ("plum", "melon")], rules=[{"text": "yes"}])
+    outputs = [shop.evaluate(IDS, "--sandbox", "process", "--no-ladder")[1] for _ in range(2)]
+    assert timeless(outputs[0]) == timeless(outputs[1])
+    ids = [one for trace in outputs[0].values() for one in trace["output"]]
+    assert len(set(ids)) == 12
+    assert [one.partition("_" if "_" in one else "-")[0] for one in ids[:3]] == ["chatcmpl", "resp", "msg"]
+
+
 def test_the_harness_in_the_readme_runs(tmp_path: Path) -> None:
     path = "# my_app/harness.py\n"
     source = path + README.read_text(encoding="utf-8").partition(path)[2].partition("```")[0]

@@ -13,6 +13,7 @@ import asyncio
 import queue
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from multiprocessing.pool import ThreadPool
 
 import openai
 
@@ -84,6 +85,8 @@ class Harness:
         ]
         with ThreadPoolExecutor(4) as executor:
             answers += executor.map(lambda number: ask('new executor %d' % number, text), range(4))
+        with ThreadPool(2) as pool:
+            answers += pool.map(lambda number: ask('pool %d' % number, text), range(2))
         return answers
 """
 )
@@ -98,8 +101,8 @@ def test_a_call_from_any_thread_is_of_the_case_that_gave_the_work(tmp_path: Path
     assert len(traces) == len(PAIRS)
     for one, other in PAIRS:
         trace = traces[f"{one}-{other}"]
-        assert trace["output"] == [f"{one} and {other}"] * 16, trace["error"]
-        assert len(trace["calls"]) == 16
+        assert trace["output"] == [f"{one} and {other}"] * 18, trace["error"]
+        assert len(trace["calls"]) == 18
         assert belong(trace)
 
 

@@ -27,8 +27,6 @@ MOST_CHOICES = 128
 STOPS = {"max_tokens": "length", "tool_use": "tool_calls", "refusal": "content_filter"}
 TEXTS = ("text", "refusal", "input_text", "output_text")
 NO_PARAMETERS = {"type": "object", "properties": {}}
-IDENTITY = "chatcmpl-metaharness"
-"""The same for every answer, as is `created`: what a harness does with them must not differ from run to run."""
 
 
 def question(body: Any) -> dict[str, Any]:
@@ -138,14 +136,14 @@ def tool_of(tool: Any) -> dict[str, Any]:
 # -- the answer -------------------------------------------------------------------------------------------------
 
 
-def answer(completions: list[Any], body: Any) -> dict[str, Any]:
+def answer(completions: list[Any], body: Any, mark: str) -> dict[str, Any]:
     """What the provider would have answered; one choice for each completion."""
     sums = [sum(one["usage"][name] for one in completions) for name in ("input_tokens", "output_tokens")]
     cached = sum(one["usage"]["cache_read_tokens"] for one in completions)
     return {
-        "id": IDENTITY,
+        "id": f"chatcmpl-{mark}",
         "object": "chat.completion",
-        "created": 0,
+        "created": 0,  # a time would differ from run to run
         "model": completions[0]["model"],
         "choices": [choice(one, number) for number, one in enumerate(completions)],
         "usage": {

@@ -71,7 +71,7 @@ def tool_of(tool: Any) -> dict[str, Any]:
 # -- the answer -------------------------------------------------------------------------------------------------
 
 
-def answer(completions: list[Any], body: Any) -> dict[str, Any]:
+def answer(completions: list[Any], body: Any, mark: str) -> dict[str, Any]:
     """What the provider would have answered."""
     (completion,) = completions
     text, usage = completion["text"], completion["usage"]
@@ -84,7 +84,7 @@ def answer(completions: list[Any], body: Any) -> dict[str, Any]:
         "cache_creation_input_tokens": usage["cache_write_tokens"],
     }
     return {
-        "id": "msg_metaharness",  # the same for every answer: it must not differ from run to run
+        "id": f"msg_{mark}",
         "type": "message",
         "role": "assistant",
         "model": completion["model"],

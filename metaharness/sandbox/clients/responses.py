@@ -90,22 +90,22 @@ def tool_of(tool: Any) -> dict[str, Any]:
 # -- the answer -------------------------------------------------------------------------------------------------
 
 
-def answer(completions: list[Any], body: Any) -> dict[str, Any]:
+def answer(completions: list[Any], body: Any, mark: str) -> dict[str, Any]:
     """What the provider would have answered."""
     (completion,) = completions
     usage = completion["usage"]
     reason = INCOMPLETE.get(completion["stop_reason"])
     return {
-        "id": "resp_metaharness",  # the same for every answer, as is the time: neither may differ from run to run
+        "id": f"resp_{mark}",
         "object": "response",
-        "created_at": 0,
+        "created_at": 0,  # a time would differ from run to run
         "status": "completed" if reason is None else "incomplete",
         "incomplete_details": None if reason is None else {"reason": reason},
         "error": None,
         "instructions": body.get("instructions"),
         "metadata": body.get("metadata") or {},
         "model": completion["model"],
-        "output": output(completion),
+        "output": output(completion, mark),
         "parallel_tool_calls": body.get("parallel_tool_calls", True),
         "temperature": body.get("temperature"),
         "tool_choice": body.get("tool_choice") or "auto",
@@ -121,11 +121,11 @@ def answer(completions: list[Any], body: Any) -> dict[str, Any]:
     }
 
 
-def output(completion: Any) -> list[dict[str, Any]]:
+def output(completion: Any, mark: str) -> list[dict[str, Any]]:
     calls = [
         {
             "type": "function_call",
-            "id": f"fc_metaharness_{place}",
+            "id": f"fc_{mark}_{place}",
             "call_id": call["id"],
             "name": call["name"],
             "arguments": PARTS["chat"]["arguments_of"](call),
@@ -136,7 +136,7 @@ def output(completion: Any) -> list[dict[str, Any]]:
     if calls and not completion["text"]:
         return calls
     text = {"type": "output_text", "text": completion["text"], "annotations": [], "logprobs": []}
-    message = {"type": "message", "id": "msg_metaharness", "role": "assistant", "status": "completed"}
+    message = {"type": "message", "id": f"msg_{mark}", "role": "assistant", "status": "completed"}
     return [{**message, "content": [text]}, *calls]
 
 
