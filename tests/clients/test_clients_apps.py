@@ -80,6 +80,7 @@ class Harness:
 """
 
 
+@pytest.mark.slow
 def test_each_answer_has_an_id_of_its_own_that_is_the_same_in_every_run(tmp_path: Path) -> None:
     """Frameworks take two messages of one id for the same."""
     shop = write_shop(tmp_path / "shop", pairs=[("apple", "pear"), ("plum", "melon")], rules=[{"text": "yes"}])

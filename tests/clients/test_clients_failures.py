@@ -40,6 +40,7 @@ class Harness:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_failed_call_is_an_exception_of_the_client_at_once_and_missing_data_stays_missing(
     tmp_path: Path, kind: str
@@ -135,6 +136,7 @@ UNSUPPORTED: dict[str, tuple[str, str, str]] = {
 }
 
 
+@pytest.mark.slow
 def test_what_is_not_supported_fails_at_once_and_says_what_is(tmp_path: Path) -> None:
     """Nothing of it reaches the model, and no client tries again."""
     lines = ["import anthropic", "import httpx2", "import openai", "found = {}"]
