@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import marshal
 from functools import lru_cache
 from pathlib import Path
+from types import CodeType
 from typing import Any
 
 from metaharness.sandbox.protocol import encode
@@ -23,15 +25,26 @@ def take(n):
   b+=c
  return b
 kind=take(1)
-parts=[take(int.from_bytes(take(4),'big')) for _ in 'abc']
+parts=[take(int.from_bytes(take(4),'big')) for _ in 'abcde']
+late=parts.pop()
 if kind==b'm':
  import marshal
  parts=[marshal.loads(p) for p in parts]
+ def unpack():
+  return marshal.loads(late)
 else:
- names=['<metaharness worker>','metaharness/harness.py','<metaharness guard>']
+ names=['<metaharness worker>','metaharness/harness.py','<metaharness guard>','<metaharness following>']
  parts=[compile(p,n,'exec') for p,n in zip(parts,names)]
-code,harness,guard=parts
+ def unpack():
+  import json
+  return {n:compile(p,'<metaharness %s>'%n,'exec') for n,p in json.loads(late).items()}
+code,harness,guard,following=parts
 names={'__name__':'metaharness_worker','__file__':'<metaharness worker>','HARNESS':harness,'GUARD':guard}
+def follow(model_error):
+ names={'__name__':'metaharness_following'}
+ exec(following,names)
+ return names['Following'](unpack,model_error)
+names['FOLLOW']=follow
 names['__builtins__']=dict(vars(__builtins__))
 exec(code,names)
 names['main'](r,w)
@@ -46,8 +59,11 @@ PARTS = (
     ("worker.py", "<metaharness worker>"),
     ("../harness.py", "metaharness/harness.py"),
     ("guard.py", "<metaharness guard>"),
+    ("clients/following.py", "<metaharness following>"),
 )
 """What is sent, in the order in which BOOT reads it, and how tracebacks name it."""
+LATE = ("transports", "chat", "responses", "messages")
+"""Of `clients/`, sent as one part after these: most workers never unpack it."""
 
 
 def program(same_interpreter: bool, guard: dict[str, Any]) -> bytes:
@@ -60,12 +76,19 @@ def program(same_interpreter: bool, guard: dict[str, Any]) -> bytes:
 
 @lru_cache(maxsize=1)
 def _sources() -> bytes:
-    return _message(b"s", *((HERE / path).read_bytes() for path, _ in PARTS))
+    late = {name: (HERE / f"clients/{name}.py").read_text(encoding="utf-8") for name in LATE}
+    return _message(b"s", *((HERE / path).read_bytes() for path, _ in PARTS), json.dumps(late).encode("ascii"))
 
 
 @lru_cache(maxsize=1)
 def _bytecode() -> bytes:
-    return _message(b"m", *(marshal.dumps(compile((HERE / path).read_bytes(), name, "exec")) for path, name in PARTS))
+    parts = [marshal.dumps(_compiled(path, name)) for path, name in PARTS]
+    late = {name: _compiled(f"clients/{name}.py", f"<metaharness {name}>") for name in LATE}
+    return _message(b"m", *parts, marshal.dumps(late))
+
+
+def _compiled(path: str, name: str) -> CodeType:
+    return compile((HERE / path).read_bytes(), name, "exec")
 
 
 def _message(kind: bytes, *bodies: bytes) -> bytes:

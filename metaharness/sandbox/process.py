@@ -28,7 +28,7 @@ from metaharness.sandbox.interpreter import CHECK
 from metaharness.sandbox.pipe import Pipe
 
 ENVIRONMENT = {"LANG": "C.UTF-8", "PYTHONHASHSEED": "0", "MALLOC_ARENA_MAX": "2"}
-"""All that a worker finds in its environment."""
+"""All that a worker is started with; it adds placeholders for the keys of clients (`clients/following.py`)."""
 
 
 class LocalProcess:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     HARNESS: CodeType  # the module `metaharness.harness`, put here by the bootstrap
     GUARD: CodeType  # guard.py, which closes this process in
+    FOLLOW: Callable[[Any], Any]  # clients/following.py: what knows of whose case the running code is
 
 TAIL_CHARS = 4000
 BROKEN = 70
@@ -196,13 +197,12 @@ class Worker:
         self.prompt_limit = self.answer_limit = self.depth_limit = 0
         self.folder = ""
         self.guard: Any = None
+        self.following: Any = None
 
     def run(self) -> None:
         sys.stdout = sys.stderr = self.tail
-        frame = self.channel.receive()
-        while frame is not None:
+        for frame in iter(self.channel.receive, None):
             getattr(self, "on_" + frame["kind"])(frame)
-            frame = self.channel.receive()
 
     # -- loading ------------------------------------------------------------------------------------------------
 
@@ -229,8 +229,8 @@ class Worker:
             self.check(module)
             self.harness = self.hook("build", lambda: module.Harness(), module)  # noqa: PLW0108 - looked up late
         except BaseException as error:
-            report: dict[str, Any] = {"kind": "failed", "stage": stage, "message": self.describe(error)}
-            report["traceback"] = None if isinstance(error, StageError) else self.traceback(error)
+            trace = None if isinstance(error, StageError) else self.traceback(error)
+            report = {"kind": "failed", "stage": stage, "message": self.describe(error), "traceback": trace}
             self.channel.send(encode(report))
         else:
             self.channel.send('{"kind": "loaded"}')
@@ -245,6 +245,7 @@ class Worker:
         sys.modules["metaharness"] = package
         sys.modules["metaharness.harness"] = package.harness = self.api = module
         self.model_error = module.ModelError
+        self.following = FOLLOW(self.model_error)  # noqa: F821
 
     def load(self, entry: str, importable: bool) -> Any:
         sys.dont_write_bytecode = True
@@ -292,8 +293,7 @@ class Worker:
             scope.resolve(frame["id"], frame["answer"])
 
     def start(self, frame: dict[str, Any], work: Callable[[Any], Any]) -> None:
-        scope = Scope(self, frame["scope"])
-        self.scopes[scope.number] = scope
+        scope = self.scopes[frame["scope"]] = Scope(self, frame["scope"])
         model = self.api.Model(scope.send, frame["seed"])
         Thread(target=self.work, args=(scope, model, work), daemon=True).start()
 
@@ -303,6 +303,7 @@ class Worker:
         try:
             output = "null"
             try:
+                self.following.enter(scope.send)
                 output = self.answer(work(model))
             except BaseException as error:
                 done["error"] = self.report(error)
@@ -354,7 +355,7 @@ class Worker:
     # -- telling what went wrong --------------------------------------------------------------------------------
 
     def report(self, error: BaseException) -> dict[str, Any]:
-        kind = str(error.kind) if isinstance(error, self.model_error) else None
+        kind = str(error.kind) if isinstance(error, self.model_error) else self.following.kind_of(error)
         return {"message": self.describe(error), "traceback": self.traceback(error), "call_kind": kind}
 
     def describe(self, error: BaseException) -> str:
@@ -362,8 +363,7 @@ class Worker:
             text = str(error)
         except BaseException:
             text = "(its message cannot be shown)"
-        name = type(error).__name__
-        return text[:2000] if isinstance(error, StageError) else (name + ": " + text)[:2000]
+        return (text if isinstance(error, StageError) else type(error).__name__ + ": " + text)[:2000]
 
     def traceback(self, error: BaseException) -> str:
         """The candidate's own frames; paths are relative to its folder."""

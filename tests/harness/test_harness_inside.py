@@ -93,6 +93,8 @@ async def test_the_environment_holds_nothing_of_ours(tmp_path: Path, monkeypatch
     monkeypatch.setenv("ANTHROPIC_API_KEY", "a key that nobody may see")
     trace = await inside(tmp_path, "import os\nreturn [dict(os.environ), os.getcwd(), os.listdir('/proc/self/fd')]")
     environment, folder, descriptors = trace.output
+    keys = {name: environment.pop(name) for name in ("ANTHROPIC_API_KEY", "OPENAI_API_KEY")}
+    assert set(keys.values()) == {"no-key-in-here-the-gateway-has-it"}
     assert set(environment) - {"LC_CTYPE"} == {"LANG", "MALLOC_ARENA_MAX", "PYTHONHASHSEED"}
     assert folder == "/"
     assert len(descriptors) <= 5, "stdin, stdout, stderr, the pipe, and the listing itself"

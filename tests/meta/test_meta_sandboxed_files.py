@@ -14,7 +14,8 @@ OLDEST = (3, 9)
 NEWER_THAN_OLDEST = {"tomllib"}
 """Standard library modules that Python 3.9 does not have."""
 
-SANDBOXED = ("sandbox/worker.py", "sandbox/guard.py", "harness.py")
+CLIENTS = ("following", "transports", "chat", "responses", "messages")
+SANDBOXED = ("sandbox/worker.py", "sandbox/guard.py", "harness.py", *(f"sandbox/clients/{name}.py" for name in CLIENTS))
 
 
 def sandboxed(name: str) -> Module:

@@ -20,6 +20,7 @@ from metaharness.gateway.providers.remote import (
     read_key,
     refused,
 )
+from metaharness.gateway.providers.spellings import for_anthropic
 from metaharness.messages import Completion, Message, ModelRequest, ModelSpec, StopReason, ToolCall, Usage
 
 KEY = "ANTHROPIC_API_KEY"
@@ -84,7 +85,7 @@ def request_parameters(request: ModelRequest) -> dict[str, Any]:
         parameters["tools"] = tools
     if request.temperature is not None:
         parameters["temperature"] = request.temperature
-    parameters.update(extra_parameters(request))
+    parameters.update(for_anthropic(extra_parameters(request)))
     output_format = _output_format(request.response_format)
     if output_format is not None:
         config = parameters.get("output_config", {})

@@ -26,6 +26,7 @@ from metaharness.gateway.providers.remote import (
     read_key,
     refused,
 )
+from metaharness.gateway.providers.spellings import for_openai
 from metaharness.messages import Completion, Message, ModelRequest, ModelSpec, StopReason, ToolCall, Usage
 
 KEY = "OPENAI_API_KEY"
@@ -94,7 +95,7 @@ def request_parameters(request: ModelRequest, *, max_tokens: str) -> dict[str, A
         parameters[max_tokens] = request.max_tokens
     if request.temperature is not None:
         parameters["temperature"] = request.temperature
-    parameters.update(extra_parameters(request))
+    parameters.update(for_openai(extra_parameters(request)))
     return parameters
 
 
