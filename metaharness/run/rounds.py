@@ -11,7 +11,7 @@ from metaharness.domain import Domain
 from metaharness.errors import IncompleteError, UsageError
 from metaharness.gateway.budget import Bound, Ledger
 from metaharness.history import ClosedRound, History
-from metaharness.records import VerdictRecord
+from metaharness.records import ObjectiveRecord, VerdictRecord
 from metaharness.run.evaluating import why_missing
 from metaharness.scoring.scoreboard import Iteration, incumbent
 from metaharness.scoring.verdicts import judge
@@ -167,43 +167,17 @@ class Rounds:
         members = self.members(round_.number)
         if any(iteration.state == "pending" for iteration in members):
             return None
-        before = round_.incumbent
-        best = incumbent([*([before] if before is not None else []), *members], self.history.objectives)
-        closed = ClosedRound(
-            round_.number,
-            proposals=len(members),
-            incumbent_before=before.number if before is not None else None,
-            incumbent_after=best.number if best is not None else None,
-            by_hand=_by_hand(members),
-        )
-        return closed, [self._verdict(round_.number, closed.incumbent_before, iteration) for iteration in members]
+        closed = closed_round(round_.number, round_.incumbent, members, self.history.objectives)
+        return closed, [spoken(self.history, closed, iteration) for iteration in members]
 
     def verdict_again(self, iteration: Iteration) -> VerdictRecord:
         """The verdict of a candidate whose missing pairs were filled, against the incumbent of its own round."""
-        closed = self.history.closed_rounds[iteration.proposal.round]
-        return self._verdict(closed.number, closed.incumbent_before, iteration)
+        return spoken(self.history, self.history.closed_rounds[iteration.proposal.round], iteration)
 
     @property
     def calls_left(self) -> bool:
         """Whether the budget allows another model call."""
         return self._spent_call_bound() is None
-
-    def _verdict(self, round_number: int, against: int | None, iteration: Iteration) -> VerdictRecord:
-        number = iteration.number
-        if iteration.rejection is not None:
-            return VerdictRecord(iteration=number, round=round_number, incumbent=against, verdict="rejected")
-        if round_number == 0:
-            return VerdictRecord(iteration=number, round=0, incumbent=None, verdict="baseline")
-        if against is None:
-            return VerdictRecord(iteration=number, round=round_number, incumbent=None, verdict="indecisive")
-        return judge(
-            self.history.rows(number),
-            self.history.rows(against),
-            self.history.objectives[0],
-            iteration=number,
-            round_number=round_number,
-            incumbent=against,
-        )
 
     @property
     def _proposed(self) -> int:
@@ -233,6 +207,46 @@ class Rounds:
                 break
             without += 1
         return without
+
+
+def closed_round(
+    number: int, before: Iteration | None, members: Sequence[Iteration], objectives: Sequence[ObjectiveRecord]
+) -> ClosedRound:
+    """The end of a round whose candidates have all been evaluated.
+
+    Args:
+        number: Its number.
+        before: The incumbent of its snapshot.
+        members: Its candidates in order.
+        objectives: Of the run.
+    """
+    best = incumbent([*([before] if before is not None else []), *members], objectives)
+    return ClosedRound(
+        number,
+        proposals=len(members),
+        incumbent_before=before.number if before is not None else None,
+        incumbent_after=best.number if best is not None else None,
+        by_hand=_by_hand(members),
+    )
+
+
+def spoken(history: History, closed: ClosedRound, iteration: Iteration) -> VerdictRecord:
+    """The verdict of a candidate against the incumbent of its round."""
+    number, against = iteration.number, closed.incumbent_before
+    if iteration.rejection is not None:
+        return VerdictRecord(iteration=number, round=closed.number, incumbent=against, verdict="rejected")
+    if closed.number == 0:
+        return VerdictRecord(iteration=number, round=0, incumbent=None, verdict="baseline")
+    if against is None:
+        return VerdictRecord(iteration=number, round=closed.number, incumbent=None, verdict="indecisive")
+    return judge(
+        history.rows(number),
+        history.rows(against),
+        history.objectives[0],
+        iteration=number,
+        round_number=closed.number,
+        incumbent=against,
+    )
 
 
 def _all_proposed(count: int) -> str:
