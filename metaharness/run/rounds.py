@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import takewhile
+from typing import Any
 
 from metaharness.configuration import RunConfig
 from metaharness.domain import Domain
@@ -228,6 +229,18 @@ def closed_round(
         incumbent_after=best.number if best is not None else None,
         by_hand=_by_hand(members),
     )
+
+
+def round_facts(closed: ClosedRound, verdicts: Sequence[VerdictRecord]) -> dict[str, Any]:
+    """The fields of the event `round_closed`."""
+    return {
+        "round": closed.number,
+        "proposals": closed.proposals,
+        "incumbent_before": closed.incumbent_before,
+        "incumbent_after": closed.incumbent_after,
+        "by_hand": closed.by_hand,
+        "verdicts": [verdict.model_dump() for verdict in verdicts],
+    }
 
 
 def spoken(history: History, closed: ClosedRound, iteration: Iteration) -> VerdictRecord:
