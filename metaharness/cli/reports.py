@@ -101,7 +101,7 @@ def _succeeded(trace: CaseTrace, objective: ObjectiveRecord) -> bool:
 
 def facts(reported: Reported) -> list[tuple[str, str]]:
     """Name and value of everything that is said of the whole evaluation."""
-    from metaharness.scoring.scoreboard import format_estimate, format_p
+    from metaharness.scoring.scoreboard import format_estimate, format_gap, format_p
 
     standing, score = reported.standing, reported.result.score
     found = [
@@ -115,7 +115,7 @@ def facts(reported: Reported) -> list[tuple[str, str]]:
         found.append(("rejected", f"at {reported.result.rejection.stage}: {reported.result.rejection.message}"))
     if score is not None:
         found += [(one.name, format_estimate(score, one)) for one in reported.result.objectives]
-        found.append(("missing", f"{score.missing} of {score.planned}"))
+        found.append(("missing", format_gap(score).replace(" missing", "")))
     if reported.judgement is not None and reported.reference is not None:
         test = reported.judgement.comparison
         interval = "-" if test.low is None else f"[{test.low:+.3f}, {test.high:+.3f}]"

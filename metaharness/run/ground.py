@@ -160,5 +160,6 @@ def check_unchanged(record: RunRecord, ground: Ground) -> None:
         what = ", ".join(name.replace("_hash", "") for name in changed)
         raise DomainError(
             f"the domain in {ground.domain.root} is not the one this run was begun with; changed: {what}",
-            hint="undo the change, or start a new run: scores before and after it cannot be compared",
+            hint="undo the change, or start a new run: scores before and after it cannot be compared; where only the "
+            "evaluator or what it expects has changed, `metaharness regrade` grades the stored answers anew",
         )

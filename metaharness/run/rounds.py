@@ -287,7 +287,8 @@ def check_answered(history: History) -> None:
     traces = history.store.measure_traces(baselines[0].number, why_missing)
     reason = next((why for why in traces.values() if why), "no reason was recorded")
     if all(set(score.statuses) == {"evaluator_error"} for score in scores):
-        hint = "where the evaluator is at fault, mend it and begin a new run; `metaharness check` tries it"
+        regrade = command_on(history.store.path, "regrade")
+        hint = f"where the evaluator is at fault, mend it (`metaharness check` tries it), then {regrade}"
     else:
         resume = command_on(history.store.path, "resume")
         hint = f"check the model, its endpoint and the network (`metaharness doctor`), then {resume}"
