@@ -110,7 +110,7 @@ class Gating:
         self._check_files()
 
     def _check_files(self) -> None:
-        """What is written must not replace what is read, nor each other, and must be writable before anything is paid."""
+        """What is written replaces nothing that is read, no two are one file, and each can be written: told at once."""
         from metaharness.errors import UsageError
 
         if self.save is not None and self.report_file is not None and _same_file(self.save, self.report_file):

@@ -79,7 +79,7 @@ def regrade(
         run_id = regrading.store.record.run_id
         if name not in (None, run_id):
             print(f"there is a run {name} already, so this one is {run_id}", file=sys.stderr)
-        fork = _graded(regrading, name, accept_missing=accept_missing, quiet=quiet)
+        fork = _graded(regrading, accept_missing=accept_missing, quiet=quiet)
         _tell(regrading, fork, as_json=as_json)
 
 
@@ -93,10 +93,10 @@ def _judge(name: str | None, base_url: str | None) -> Any:
     return options.model(name, base_url)
 
 
-def _graded(regrading: Regrading, name: str | None, *, accept_missing: bool, quiet: bool) -> History:
+def _graded(regrading: Regrading, *, accept_missing: bool, quiet: bool) -> History:
     import anyio
 
-    from metaharness.store import command_on
+    from metaharness.run.regradable import regrade_command
 
     source = regrading.source
     if not quiet:
@@ -106,8 +106,7 @@ def _graded(regrading: Regrading, name: str | None, *, accept_missing: bool, qui
         )
     fork = anyio.run(_until_signal, regrading, accept_missing, quiet)
     if fork is None:
-        again = command_on(source.store.path, "regrade", "--name", regrading.store.record.run_id)
-        print(f"interrupted: `{again}` goes on", file=sys.stderr)
+        print(f"interrupted: `{regrade_command(regrading.store)}` goes on", file=sys.stderr)
         raise typer.Exit(INTERRUPTED)
     return fork
 

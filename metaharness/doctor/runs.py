@@ -15,6 +15,7 @@ from metaharness.doctor.findings import Finding, guarded
 from metaharness.errors import CorruptRecordError
 from metaharness.history import History
 from metaharness.holdout import read_opening, read_result
+from metaharness.run.regradable import is_unfinished, regrade_command
 from metaharness.store import (
     Owner,
     RunStore,
@@ -104,6 +105,11 @@ def _status(path: Path, store: RunStore, owner: Owner | None, size: str) -> Find
         found = f"an event or the opening of the test lacks what it should have: {type(error).__name__}"
         return Finding(AREA, path.name, "problem", found, "restore events.jsonl and sealed/ from a copy")
     states = [iteration.state for iteration in history]
+    if is_unfinished(store):
+        graded = (
+            f"unfinished: its stored answers have not all been graded; {_counted(len(states), 'iteration')}; {size}"
+        )
+        return Finding(AREA, path.name, "warning", graded, regrade_command(store))
     what = f"{_counted(len(states), 'iteration')}; {size}"
     if finished:
         return Finding(AREA, path.name, "ok", f"finished, its test has a result; {what}")

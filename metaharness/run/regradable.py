@@ -7,6 +7,7 @@ missing pairs with the new one.
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -150,11 +151,16 @@ def require_regraded(store: RunStore) -> None:
         UsageError: It is.
     """
     if is_unfinished(store):
-        source = store.path.parent / str(store.record.forked_from)
         raise UsageError(
             f"the stored answers in run {store.record.run_id} have not all been graded",
-            hint=f"`{command_on(source, 'regrade', '--name', store.record.run_id)}` goes on with it",
+            hint=f"`{regrade_command(store)}` goes on with it",
         )
+
+
+def regrade_command(fork: RunStore) -> str:
+    """What to type to go on with a fork that has not ended."""
+    source = fork.path.parent / str(fork.record.forked_from)
+    return command_on(source, "regrade", "--name", shlex.quote(fork.record.run_id))
 
 
 def unfinished_fork(

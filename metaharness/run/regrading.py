@@ -36,12 +36,20 @@ from metaharness.records import MISSING, CaseTrace, EvaluationPlan, Role, Spent,
 from metaharness.run.evaluating import Pair, Tally, make_score, why_missing
 from metaharness.run.ground import Ground, hashes, prepare, record_factory
 from metaharness.run.recording import bounds_of, closed_on_error, recorded_seconds, with_raised
-from metaharness.run.regradable import BY, REGRADED, check_cases, check_changed, open_source, unfinished_fork
+from metaharness.run.regradable import (
+    BY,
+    REGRADED,
+    check_cases,
+    check_changed,
+    open_source,
+    regrade_command,
+    unfinished_fork,
+)
 from metaharness.run.rounds import closed_round, round_facts, spoken
 from metaharness.run.summaries import evaluated, proposed, write_derived
 from metaharness.run.ungroup import ungrouped
 from metaharness.scoring.scoreboard import Iteration
-from metaharness.store import RunStore, command_on, load_record
+from metaharness.store import RunStore, load_record
 
 Listener = Callable[[str, Mapping[str, Any]], None]
 ATTEMPTS = 2
@@ -71,6 +79,8 @@ class Regrading:
         self._ground = ground
         self._providers = providers
         self._accepted = _accepted(source.store)
+        self._told = set(_accepted(store))
+        """Those that the fork has been told of."""
         self._ungraded: dict[tuple[int, Pair], str] = {}
         """Answers of which this session has no grade, and why."""
 
@@ -191,7 +201,7 @@ class Regrading:
         number, source = iteration.number, self.source.store
         if number >= self.store.next_number():
             self.store.adopt(source, number)
-        if number in self._accepted and number not in _accepted(self.store):
+        if number in self._accepted and number not in self._told:
             self.store.event("accepted", iteration=number, order_dependent=self._accepted[number])
         carried = sum(1 for _ in self.store.learn_traces(number))
         for trace in islice(source.learn_traces(number), carried, None):
@@ -266,12 +276,12 @@ class Regrading:
     def _incomplete(self) -> IncompleteError:
         count, total = len(self._ungraded), sum(evaluated(self.source, iteration) for iteration in self.source)
         bound = self.ledger.exhausted
-        more = ("--name", self.store.record.run_id) + (() if bound is None else (f"--budget-{bound}", "N"))
+        more = "" if bound is None else f" --budget-{bound} N"
         why = next((why for why in self._ungraded.values() if why), "no reason was recorded")
         return IncompleteError(
             f"{count:,} of {total:,} stored answers could not be graded: {why}",
-            hint=f"`{command_on(self.source.store.path, 'regrade', *more)}` grades them again; mend the evaluator "
-            "where it is at fault; --accept-missing ends it with bounds",
+            hint=f"`{regrade_command(self.store)}{more}` grades them again; mend the evaluator where it is at "
+            "fault; --accept-missing ends it with bounds",
         )
 
     # -- scores, rounds, verdicts --------------------------------------------------------------------------------

@@ -60,6 +60,10 @@ def test_a_judge_is_given_on_the_command_line(made: tuple[Toy, Path], tmp_path: 
     assert said.code == 0, said.err
     assert "judge: 24 calls, $0.0000" in said.err
     assert "judge  scripted:" in say("cost", "anew", "--root", path.parent).out
+    assert "forked from first" in say("summary", "anew", "--root", path.parent).out
+    examined = say("doctor", "--root", path.parent).out
+    assert "unfinished: its stored answers have not all been graded" in examined
+    assert f"metaharness regrade --root {path.parent} first --name without" in examined
 
 
 def test_a_candidate_with_missing_grades_is_shown_so(made: tuple[Toy, Path]) -> None:

@@ -14,6 +14,7 @@ from regrade_kit import (
     LENIENT,
     SEARCH,
     evaluate_with,
+    fork_essence,
     graded_anew,
     judge_of,
     primary,
@@ -113,6 +114,18 @@ async def test_only_the_judge_is_asked_and_the_ledger_of_the_fork_is_its_journal
     assert {call["door"] for call in paid} == {"judge"}
     assert sum(call["input_tokens"] for call in paid) == cost["spent"]["input_tokens"]
     assert list(damage_in(fork.store.path, deep=True)) == []
+
+
+async def test_every_trial_is_graded_by_itself_at_any_concurrency(tmp_path: Path) -> None:
+    toy, path = await regrade_toy(tmp_path, trials=2, concurrency=1)
+    evaluate_with(toy, JUDGED)
+    judge = judge_of(tmp_path / "judge.jsonl")
+    one = fork_essence((await graded_anew(path, name="one", judge=judge)).store.path)
+    assert len(one["calls"]) == 2 * 4 * SEARCH
+    config = json.loads((path / "config.json").read_text())
+    (path / "config.json").write_text(json.dumps({**config, "config": {**config["config"], "concurrency": 32}}))
+    many = fork_essence((await graded_anew(path, name="many", judge=judge)).store.path)
+    assert many == one
 
 
 async def test_grades_of_a_fork_can_be_graded_anew_in_their_turn(tmp_path: Path) -> None:
