@@ -70,6 +70,9 @@ def _run(path: Path, deep: bool) -> Iterator[Finding]:
     size = f"schema {record.schema_version}, {disk_use(path) / (1 << 20):,.1f} MiB"
     if owned:
         yield Finding(AREA, path.name, "ok", f"is being recorded by {owner}; {size}")
+    elif whole and is_unfinished(store):
+        graded = f"unfinished: its stored answers have not all been graded; {size}"
+        yield Finding(AREA, path.name, "warning", graded, regrade_command(store))
     elif whole:
         yield _status(path, store, owner, size)
     else:
@@ -105,11 +108,6 @@ def _status(path: Path, store: RunStore, owner: Owner | None, size: str) -> Find
         found = f"an event or the opening of the test lacks what it should have: {type(error).__name__}"
         return Finding(AREA, path.name, "problem", found, "restore events.jsonl and sealed/ from a copy")
     states = [iteration.state for iteration in history]
-    if is_unfinished(store):
-        graded = (
-            f"unfinished: its stored answers have not all been graded; {_counted(len(states), 'iteration')}; {size}"
-        )
-        return Finding(AREA, path.name, "warning", graded, regrade_command(store))
     what = f"{_counted(len(states), 'iteration')}; {size}"
     if finished:
         return Finding(AREA, path.name, "ok", f"finished, its test has a result; {what}")

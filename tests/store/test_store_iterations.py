@@ -215,7 +215,7 @@ def test_candidates_are_taken_over_in_their_order_and_only_as_they_were_submitte
     with new_run(tmp_path, "source") as source, new_run(tmp_path, "fork") as fork:
         for number in range(2):
             source.add_iteration(proposal(), round=number, slot=0)
-        with pytest.raises(StoreError, match="the next candidate of .*fork is 0, not 1"):
+        with pytest.raises(StoreError, match=r"the next candidate of .*fork is 0, not 1"):
             fork.adopt(source, 1)
         source.candidate_path(0).write_text("changed\n")
         with pytest.raises(CorruptRecordError, match="their hash differs"):
