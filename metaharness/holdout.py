@@ -25,7 +25,7 @@ from metaharness.records import SCHEMA_VERSION, Estimate, ObjectiveRecord, Propo
 from metaharness.scoring.measures import PairRow
 from metaharness.scoring.scoreboard import Iteration, incumbent
 from metaharness.scoring.verdicts import judge_both
-from metaharness.store import Journal, RunStore, Sealed, command_on, openings, openings_locked
+from metaharness.store import Journal, RunStore, Sealed, command_on, forked_from, openings, openings_locked
 
 R = TypeVar("R", bound=Record)
 
@@ -241,9 +241,16 @@ class Holdout:
             )
 
     def earlier_looks(self) -> int:
-        """How often this test split was opened below the folder of all runs, by other runs than this one."""
+        """How often this test split was opened below the folder of all runs, by other runs than this one.
+
+        A run that this one is a fork of counts whatever it has opened: what is expected may have been corrected since.
+        """
         own = self._store.path.resolve()  # it may have been given as "."
-        return sum(path != own and found.get("test_hash") == self._hash for path, found in openings(own.parent))
+        forked = set(forked_from(own))
+        return sum(
+            path != own and (found.get("test_hash") == self._hash or path.name in forked)
+            for path, found in openings(own.parent)
+        )
 
     def cases(self) -> list[Case]:
         """The cases, sorted by id.

@@ -257,7 +257,7 @@ def check_ended(harness: Path, rejection: Rejection | None, *, stopped: bool) ->
 
 
 def _print(split: str, result: Evaluation) -> None:
-    from metaharness.scoring.scoreboard import align, format_estimate
+    from metaharness.scoring.scoreboard import align, format_estimate, format_gap
 
     score = result.score
     if score is None:
@@ -266,7 +266,7 @@ def _print(split: str, result: Evaluation) -> None:
     rows = [[objective.name, format_estimate(score, objective), objective.unit] for objective in result.objectives]
     typer.echo(align([["objective", f"mean on {split} [95% interval]", "unit"], *rows]))
     statuses = ", ".join(f"{count} {status}" for status, count in score.statuses.items())
-    typer.echo(f"cases: {statuses}" + (f" ({score.missing} missing)" if score.missing else ""))
+    typer.echo(f"cases: {statuses}" + (f" ({format_gap(score)})" if score.missing else ""))
     if score.order_dependent:
         typer.echo("note: answers depend on the order of the cases, so they were asked serially")
     spent = score.spent

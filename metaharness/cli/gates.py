@@ -80,6 +80,12 @@ class Gating:
                 f"of {primary.name} less is better, so --min says nothing about it",
                 hint="compare with a score instead: --against SCORE.json --fail-if worse",
             )
+        if self.least is not None and primary.range is not None and self.least > primary.range[1]:
+            low, high = primary.range
+            raise UsageError(
+                f"--min {self.least:g} can never be reached: {primary.name} lies between {low:g} and {high:g}",
+                hint=f"give a mean of {primary.name} in that range",
+            )
         if self.against is not None:
             begun.reference = find_reference(self.against, self.root)
             for note in check_comparable(begun.standing, ground.cases, begun.reference):
@@ -101,6 +107,14 @@ class Gating:
             raise UsageError("--report-file without --report", hint="say its form: --report junit or markdown")
         if as_json and self.report is not None and self.report_file is None:
             raise UsageError("--json and --report both go to stdout", hint="write the report with --report-file PATH")
+        self._check_files()
+
+    def _check_files(self) -> None:
+        """What is written replaces nothing that is read, no two are one file, and each can be written: told at once."""
+        from metaharness.errors import UsageError
+
+        if self.save is not None and self.report_file is not None and _same_file(self.save, self.report_file):
+            raise UsageError(f"--save and --report-file are both {self.save}", hint="give each a file of its own")
         if self.save is not None and self.against is not None and _same_file(self.save, Path(self.against)):
             raise UsageError(
                 f"--save would replace {self.against}, which this is compared with",

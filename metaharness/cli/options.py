@@ -93,6 +93,13 @@ def models(target: str, base_url: str | None, judge: str | None) -> dict[Any, Mo
     return {role: _absolute(spec) for role, spec in roles.items()}
 
 
+def model(name: str, base_url: str | None) -> ModelSpec:
+    """One model."""
+    from metaharness.gateway.providers import parse_model
+
+    return _absolute(parse_model(name, base_url))
+
+
 def _absolute(spec: ModelSpec) -> ModelSpec:
     """A script's path is made absolute, so that a run can be resumed from another folder."""
     if spec.provider != "scripted":

@@ -66,9 +66,7 @@ def _arguments(run: Run) -> str:
 def _next_steps(run: Run, missing: Mapping[int, list[Gap]]) -> list[str]:
     arguments = _arguments(run)
     failed = any(gap.evaluator for gaps in missing.values() for gap in gaps)
-    mend = [
-        "to have every value: mend the evaluator and begin a new run; this one keeps the evaluator it began with"
-    ] * failed
+    mend = [f"to have every value: mend the evaluator, then metaharness regrade {arguments}"] * failed
     waiting = _in_progress(run.history) or any(not gap.evaluator for gaps in missing.values() for gap in gaps)
     bound = run.spent_bound
     if bound is not None and (waiting or not run.all_proposed):

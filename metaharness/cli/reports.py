@@ -2,7 +2,8 @@
 
 JUnit: one test case per case. A case that was not answered as well as can be is a `failure`, one without a value an
 `error`; the verdict, the numbers and the gates are properties of the suite. Where a score was compared, the type of a
-failure says whether it was `broken` since.
+failure says whether it was `broken` since. Each gate is a test case too, in a suite of its own: most viewers of such
+reports show no properties.
 """
 
 from __future__ import annotations
@@ -101,7 +102,7 @@ def _succeeded(trace: CaseTrace, objective: ObjectiveRecord) -> bool:
 
 def facts(reported: Reported) -> list[tuple[str, str]]:
     """Name and value of everything that is said of the whole evaluation."""
-    from metaharness.scoring.scoreboard import format_estimate, format_p
+    from metaharness.scoring.scoreboard import format_estimate, format_gap, format_p
 
     standing, score = reported.standing, reported.result.score
     found = [
@@ -115,7 +116,7 @@ def facts(reported: Reported) -> list[tuple[str, str]]:
         found.append(("rejected", f"at {reported.result.rejection.stage}: {reported.result.rejection.message}"))
     if score is not None:
         found += [(one.name, format_estimate(score, one)) for one in reported.result.objectives]
-        found.append(("missing", f"{score.missing} of {score.planned}"))
+        found.append(("missing", format_gap(score).replace(" missing", "") if score.missing else "0"))
     if reported.judgement is not None and reported.reference is not None:
         test = reported.judgement.comparison
         interval = "-" if test.low is None else f"[{test.low:+.3f}, {test.high:+.3f}]"
@@ -151,17 +152,31 @@ def junit(reported: Reported) -> str:
         problem.text = _xml(rejected.traceback or rejected.message)
     for line in lines if rejected is None else ():
         _test_case(suite, line, reported)
-    counts = {
-        "tests": str(len(suite.findall("testcase"))),
-        "failures": str(len(suite.findall("testcase/failure"))),
-        "errors": str(len(suite.findall("testcase/error"))),
-        "time": f"{sum(_seconds(line) for line in lines):.3f}",
-    }
-    suite.attrib.update(counts)
-    whole = ET.Element("testsuites", {"name": "metaharness", **counts})
+    whole = ET.Element("testsuites", name="metaharness")
     whole.append(suite)
+    if reported.gates:
+        whole.append(_gates(reported.gates))
+    seconds = f"{sum(_seconds(line) for line in lines):.3f}"
+    for part, time in ((whole, seconds), (suite, seconds), *((other, "0.000") for other in whole[1:])):
+        part.attrib.update({**_counts(part), "time": time})
     ET.indent(whole)
     return '<?xml version="1.0" encoding="UTF-8"?>\n' + ET.tostring(whole, encoding="unicode")
+
+
+def _counts(part: ET.Element) -> dict[str, str]:
+    """Of a suite, or of all of them."""
+    found = {"tests": "testcase", "failures": "failure", "errors": "error"}
+    return {name: str(len(list(part.iter(tag)))) for name, tag in found.items()}
+
+
+def _gates(gates: Sequence[Gate]) -> ET.Element:
+    suite = ET.Element("testsuite", name="metaharness gates")
+    for gate in gates:
+        case = ET.SubElement(suite, "testcase", classname="metaharness.gates", name=_xml(gate.name), time="0.000")
+        if not gate.passed:
+            problem = ET.SubElement(case, "failure", type="gate", message=_xml(gate.reason))
+            problem.text = _xml(f"the gate {gate.name} did not pass: {gate.reason}")
+    return suite
 
 
 def _test_case(suite: ET.Element, line: CaseLine, reported: Reported) -> None:

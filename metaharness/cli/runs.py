@@ -132,6 +132,8 @@ def summary(
     best = page["best"]
     typer.echo(f"run         {one_line(page['run'])} ({one_line(page['domain'])})")
     typer.echo(f"status      {one_line(page['status'])}")
+    if history.record.forked_from is not None:
+        typer.echo(f"forked from {one_line(history.record.forked_from)}")
     typer.echo(f"iterations  {page['iterations']} in {page['rounds']} rounds")
     if best is not None:
         low, high = best["interval"]

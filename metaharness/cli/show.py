@@ -86,7 +86,7 @@ def _about(history: History, iteration: Iteration) -> list[str]:
 
 
 def _numbers(history: History, iteration: Iteration) -> list[tuple[str, str]]:
-    from metaharness.scoring.scoreboard import format_estimate, format_p
+    from metaharness.scoring.scoreboard import format_estimate, format_gap, format_p
 
     rejection, score, verdict = iteration.rejection, iteration.score, iteration.verdict
     if rejection is not None:
@@ -95,6 +95,8 @@ def _numbers(history: History, iteration: Iteration) -> list[tuple[str, str]]:
         return [("state", iteration.state)]
     rows = [(one.name, f"{format_estimate(score, one)} {one.unit}".rstrip()) for one in history.objectives]
     rows.append(("cases", ", ".join(f"{count} {status}" for status, count in score.statuses.items())))
+    if score.missing:
+        rows.append(("incomplete", format_gap(score)))
     if verdict is not None and verdict.delta is not None and verdict.p is not None and verdict.incumbent is not None:
         against = f"against {verdict.incumbent:03d}: {verdict.delta:+.3f}, p {format_p(verdict.p)}"
         rows.append(("verdict", f"{verdict.verdict} ({against})"))

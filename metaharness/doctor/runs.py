@@ -15,6 +15,7 @@ from metaharness.doctor.findings import Finding, guarded
 from metaharness.errors import CorruptRecordError
 from metaharness.history import History
 from metaharness.holdout import read_opening, read_result
+from metaharness.run.regradable import is_unfinished, regrade_command
 from metaharness.store import (
     Owner,
     RunStore,
@@ -69,6 +70,9 @@ def _run(path: Path, deep: bool) -> Iterator[Finding]:
     size = f"schema {record.schema_version}, {disk_use(path) / (1 << 20):,.1f} MiB"
     if owned:
         yield Finding(AREA, path.name, "ok", f"is being recorded by {owner}; {size}")
+    elif whole and is_unfinished(store):
+        graded = f"unfinished: its stored answers have not all been graded; {size}"
+        yield Finding(AREA, path.name, "warning", graded, regrade_command(store))
     elif whole:
         yield _status(path, store, owner, size)
     else:

@@ -6,6 +6,7 @@ import inspect
 import math
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -48,6 +49,18 @@ class GatewayJudge:
         return Completion.model_validate(call.response)
 
 
+@dataclass
+class Graded:
+    """What became of one answer."""
+
+    status: Status
+    error: str | None = None
+    """Why there is no grade; None with one."""
+    grades: list[GradeRecord] = field(default_factory=list)
+    calls: list[Call] = field(default_factory=list)
+    """The judge's."""
+
+
 class Grader:
     """Applies a domain's evaluator."""
 
@@ -63,34 +76,49 @@ class Grader:
     async def trace(self, case: Case, trial: int, ended: Ended) -> CaseTrace:
         """The line of this case: its status, and its grade where it was answered."""
         status, error = _status(ended)
-        grades: list[GradeRecord] = []
-        calls = ended.calls
+        graded = Graded(status, error)
         if status == "ok":
-            judge = self._judge(case, trial)
-            try:
-                grades = [await self._grade(case, trial, ended, judge)]
-            except ConfigurationError:
-                raise
-            except ModelFailure as failure:
-                status = "budget" if failure.kind == "budget" else "evaluator_error"
-                error = failure.message
-            except (Exception, SystemExit) as failure:  # noqa: BLE001 - a domain's own code: its failure is data
-                status, error = "evaluator_error", f"{type(failure).__name__}: {failure}"
-            calls = [*calls, *(judge.calls if judge is not None else [])]
+            graded = await self.grade(case, trial, ended.output, ended.calls)
         return CaseTrace(
             case_id=case.id,
             trial=trial,
-            status=status,
+            status=graded.status,
             input=case.input,
             output=ended.output,
             expected=case.expected,
             group=case.group,
-            grades=grades,
-            error=error,
+            grades=graded.grades,
+            error=graded.error,
             duration_ms=ended.duration_ms,
             stdout_tail=ended.stdout_tail,
-            calls=calls,
+            calls=[*ended.calls, *graded.calls],
         )
+
+    async def grade(self, case: Case, trial: int, output: Any, calls: Sequence[Call]) -> Graded:
+        """What the evaluator says of an answer.
+
+        Args:
+            case: The case, with what is expected.
+            trial: Whose number the judge's calls carry.
+            output: The answer.
+            calls: What the harness asked the model; none of the judge's.
+
+        Raises:
+            ConfigurationError: The judge cannot be used as configured.
+        """
+        judge = self._judge(case, trial)
+        context = GradeContext(case=case, output=output, calls=calls, trial=trial, files=None, judge=judge)
+        graded = Graded("ok")
+        try:
+            graded.grades.append(await self._record(context))
+        except ConfigurationError:
+            raise
+        except ModelFailure as failure:
+            graded = Graded("budget" if failure.kind == "budget" else "evaluator_error", failure.message)
+        except (Exception, SystemExit) as failure:  # noqa: BLE001 - a domain's own code: its failure is data
+            graded = Graded("evaluator_error", f"{type(failure).__name__}: {failure}")
+        graded.calls.extend(judge.calls if judge is not None else [])
+        return graded
 
     def _judge(self, case: Case, trial: int) -> GatewayJudge | None:
         if "judge" not in self._plan.models:
@@ -98,8 +126,7 @@ class Grader:
         attribution = Attribution(role="judge", iteration=self._plan.iteration, case_id=case.id, trial=trial)
         return GatewayJudge(self._doors, attribution, self._plan.limits.call_seconds)
 
-    async def _grade(self, case: Case, trial: int, ended: Ended, judge: GatewayJudge | None) -> GradeRecord:
-        context = GradeContext(case=case, output=ended.output, calls=ended.calls, trial=trial, files=None, judge=judge)
+    async def _record(self, context: GradeContext) -> GradeRecord:
         if self._async:
             result: Any = self._evaluator.grade(context)
         elif self._in_place:

@@ -2,6 +2,7 @@
 
 from metaharness.run.facade import Run
 from metaharness.run.finishing import Finishing
+from metaharness.run.regrading import Regrading
 from metaharness.run.rounds import Round
 
-__all__ = ["Finishing", "Round", "Run"]
+__all__ = ["Finishing", "Regrading", "Round", "Run"]

@@ -24,7 +24,7 @@ from metaharness.run.ground import Ground, check_start, prepare, record_factory
 from metaharness.run.machinery import Machinery
 from metaharness.run.recorder import Recorder, check_proposal
 from metaharness.run.recording import closed_on_error, open_recording, recorded_seconds
-from metaharness.run.rounds import Round, Rounds, check_answered
+from metaharness.run.rounds import Round, Rounds, check_answered, round_facts
 from metaharness.run.summaries import cost_page, proposed, summary_page, summary_row, write_derived
 from metaharness.run.ungroup import ungrouped
 from metaharness.scoring.scoreboard import Iteration
@@ -310,15 +310,7 @@ class Run:
         if outcome is None:
             return False
         closed, verdicts = outcome
-        self._tell(
-            "round_closed",
-            round=closed.number,
-            proposals=closed.proposals,
-            incumbent_before=closed.incumbent_before,
-            incumbent_after=closed.incumbent_after,
-            by_hand=closed.by_hand,
-            verdicts=[verdict.model_dump() for verdict in verdicts],
-        )
+        self._tell("round_closed", **round_facts(closed, verdicts))
         self.history.close_round(closed)
         for verdict in verdicts:
             changed = self.history.put(verdict.iteration, verdict=verdict)

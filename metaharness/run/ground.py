@@ -127,7 +127,7 @@ def record_factory(config: RunConfig, ground: Ground) -> Callable[[str], RunReco
         config=config,
         domain_name=domain.name,
         objectives=[objective.record() for objective in domain.objectives],
-        **_hashes(ground),
+        **hashes(ground),
     )
 
 
@@ -136,7 +136,8 @@ def _record(run_id: str, **fields: Any) -> RunRecord:
     return RunRecord(run_id=run_id, created=now(), provenance=provenance, **fields)
 
 
-def _hashes(ground: Ground) -> dict[str, Any]:
+def hashes(ground: Ground) -> dict[str, Any]:
+    """What a run's record says of its domain, by field."""
     by_id = sorted(ground.cases.values(), key=lambda case: case.id)
     return {
         "domain_hash": domain_hash(ground.domain),
@@ -151,7 +152,7 @@ def check_unchanged(record: RunRecord, ground: Ground) -> None:
     Raises:
         DomainError: Naming what has changed.
     """
-    found = _hashes(ground)
+    found = hashes(ground)
     changed = [name for name in ("domain_hash", "evaluator_hash") if found[name] != getattr(record, name)]
     splits = found["split_hashes"].items()
     changed += [f"{split} split" for split, value in splits if record.split_hashes.get(split) != value]
@@ -159,5 +160,6 @@ def check_unchanged(record: RunRecord, ground: Ground) -> None:
         what = ", ".join(name.replace("_hash", "") for name in changed)
         raise DomainError(
             f"the domain in {ground.domain.root} is not the one this run was begun with; changed: {what}",
-            hint="undo the change, or start a new run: scores before and after it cannot be compared",
+            hint="undo the change, or start a new run: scores before and after it cannot be compared; where only the "
+            "evaluator or what it expects has changed, `metaharness regrade` grades the stored answers anew",
         )

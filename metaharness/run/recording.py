@@ -15,6 +15,7 @@ from metaharness.history import History
 from metaharness.holdout import sealed_spent
 from metaharness.records import Role
 from metaharness.run.ground import Ground, check_unchanged, prepare
+from metaharness.run.regradable import require_regraded
 from metaharness.store import RunStore, load_record
 
 
@@ -43,8 +44,7 @@ def open_recording(path: Path, raised: Budget | None, providers: Mapping[Role, P
     record = load_record(path)
     ground = prepare(record.config)
     check_unchanged(record, ground)
-    bounds = _raised_before(path, record.config.budget)
-    bounds = bounds.model_copy(update=raised.model_dump(exclude_none=True) if raised else {})
+    bounds = with_raised(bounds_of(path, record.config.budget), raised)
     ledger = Ledger(bounds, PriceTable(record.config.prices))
     ledger.check_prices(record.config.models.values())
     providers = providers or open_providers(record.config.models)
@@ -54,15 +54,22 @@ def open_recording(path: Path, raised: Budget | None, providers: Mapping[Role, P
         redact=ground.redact,
         on_entry=lambda entry: ledger.restore([(entry.attribution.role, entry.call)]),
     )
+    with closed_on_error(store):
+        require_regraded(store)
     return Recording(store, ground, ledger, providers)
 
 
-def _raised_before(path: Path, budget: Budget) -> Budget:
+def bounds_of(path: Path, budget: Budget) -> Budget:
     """The bounds as the last session that raised one has left them."""
     last = None
     for last in RunStore.open(path, record=False).events("opened"):  # noqa: B007 - the last one is wanted
         pass
     return budget if last is None else Budget.model_validate(last.model_dump().get("budget", {}))
+
+
+def with_raised(bounds: Budget, raised: Budget | None) -> Budget:
+    """The bounds with those in place of them that a person has just given; None keeps all."""
+    return bounds.model_copy(update=raised.model_dump(exclude_none=True) if raised else {})
 
 
 def recorded_seconds(history: History) -> float:

@@ -146,8 +146,9 @@ def find_reference(name: str, root: Path) -> Reference:
         return _from_file(Path(name))
     run, slash, number = name.rpartition("/")
     if not slash or not run or not (number.isascii() and number.isdigit()):
+        missing = "" if Path(name).exists() else ": there is no such file"
         raise UsageError(
-            f"{name!r} is neither a saved score nor an iteration of a run",
+            f"{name!r} is neither a saved score nor an iteration of a run{missing}",
             hint="a file that `evaluate --save SCORE.json` has written, or RUN/N such as latest/3",
         )
     return _from_run(name, find_run(root, run), int(number))
@@ -185,7 +186,10 @@ def _from_file(path: Path) -> Reference:
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror}", hint="give a file that can be read") from error
     except ValueError as error:
-        raise CorruptRecordError(path, None, f"not JSON: {error}") from error
+        raise UsageError(
+            f"{path} is not a saved score, or damaged: it is not JSON ({error})",
+            hint="`metaharness evaluate --save SCORE.json` writes one",
+        ) from error
     if not isinstance(found, dict) or found.get("kind") != KIND:
         raise UsageError(f"{path} is not a saved score", hint="`metaharness evaluate --save SCORE.json` writes one")
     version = found.get("version")
@@ -249,7 +253,7 @@ def check_comparable(here: Standing, cases: Iterable[str], there: Reference) -> 
         raise UsageError(
             f"{there.name} cannot be compared with this; different: {', '.join(differ)}",
             hint="give the same --domain, --data, --split, --limit, --seed and --trials; "
-            "what was scored by another evaluator has to be scored anew",
+            "what was scored by another evaluator has to be scored anew (for a run: `metaharness regrade`)",
         )
     return [
         f"{what} differs from that of {there.name}"

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import takewhile
+from typing import Any
 
 from metaharness.configuration import RunConfig
 from metaharness.domain import Domain
 from metaharness.errors import IncompleteError, UsageError
 from metaharness.gateway.budget import Bound, Ledger
 from metaharness.history import ClosedRound, History
-from metaharness.records import VerdictRecord
+from metaharness.records import ObjectiveRecord, VerdictRecord
 from metaharness.run.evaluating import why_missing
 from metaharness.scoring.scoreboard import Iteration, incumbent
 from metaharness.scoring.verdicts import judge
@@ -167,44 +168,17 @@ class Rounds:
         members = self.members(round_.number)
         if any(iteration.state == "pending" for iteration in members):
             return None
-        before = round_.incumbent
-        best = incumbent([*([before] if before is not None else []), *members], self.history.objectives)
-        closed = ClosedRound(
-            round_.number,
-            proposals=len(members),
-            incumbent_before=before.number if before is not None else None,
-            incumbent_after=best.number if best is not None else None,
-            by_hand=_by_hand(members),
-        )
-        return closed, [self._verdict(round_.number, closed.incumbent_before, iteration) for iteration in members]
+        closed = closed_round(round_.number, round_.incumbent, members, self.history.objectives)
+        return closed, [spoken(self.history, closed, iteration) for iteration in members]
 
     def verdict_again(self, iteration: Iteration) -> VerdictRecord:
         """The verdict of a candidate whose missing pairs were filled, against the incumbent of its own round."""
-        closed = self.history.closed_rounds[iteration.proposal.round]
-        return self._verdict(closed.number, closed.incumbent_before, iteration)
+        return spoken(self.history, self.history.closed_rounds[iteration.proposal.round], iteration)
 
     @property
     def calls_left(self) -> bool:
         """Whether the budget allows another model call."""
         return self._spent_call_bound() is None
-
-    def _verdict(self, round_number: int, against: int | None, iteration: Iteration) -> VerdictRecord:
-        number = iteration.number
-        if iteration.rejection is not None:
-            return VerdictRecord(iteration=number, round=round_number, incumbent=against, verdict="rejected")
-        if round_number == 0:
-            return VerdictRecord(iteration=number, round=0, incumbent=None, verdict="baseline")
-        if against is None:
-            return VerdictRecord(iteration=number, round=round_number, incumbent=None, verdict="indecisive")
-        return judge(
-            self.history.rows(number),
-            self.history.rows(against),
-            self.history.objectives[0],
-            iteration=number,
-            round_number=round_number,
-            incumbent=against,
-            width=self.config.candidates_per_round,
-        )
 
     @property
     def _proposed(self) -> int:
@@ -236,6 +210,59 @@ class Rounds:
         return without
 
 
+def closed_round(
+    number: int, before: Iteration | None, members: Sequence[Iteration], objectives: Sequence[ObjectiveRecord]
+) -> ClosedRound:
+    """The end of a round whose candidates have all been evaluated.
+
+    Args:
+        number: Its number.
+        before: The incumbent of its snapshot.
+        members: Its candidates in order.
+        objectives: Of the run.
+    """
+    best = incumbent([*([before] if before is not None else []), *members], objectives)
+    return ClosedRound(
+        number,
+        proposals=len(members),
+        incumbent_before=before.number if before is not None else None,
+        incumbent_after=best.number if best is not None else None,
+        by_hand=_by_hand(members),
+    )
+
+
+def round_facts(closed: ClosedRound, verdicts: Sequence[VerdictRecord]) -> dict[str, Any]:
+    """The fields of the event `round_closed`."""
+    return {
+        "round": closed.number,
+        "proposals": closed.proposals,
+        "incumbent_before": closed.incumbent_before,
+        "incumbent_after": closed.incumbent_after,
+        "by_hand": closed.by_hand,
+        "verdicts": [verdict.model_dump() for verdict in verdicts],
+    }
+
+
+def spoken(history: History, closed: ClosedRound, iteration: Iteration) -> VerdictRecord:
+    """The verdict of a candidate against the incumbent of its round."""
+    number, against = iteration.number, closed.incumbent_before
+    if iteration.rejection is not None:
+        return VerdictRecord(iteration=number, round=closed.number, incumbent=against, verdict="rejected")
+    if closed.number == 0:
+        return VerdictRecord(iteration=number, round=0, incumbent=None, verdict="baseline")
+    if against is None:
+        return VerdictRecord(iteration=number, round=closed.number, incumbent=None, verdict="indecisive")
+    return judge(
+        history.rows(number),
+        history.rows(against),
+        history.objectives[0],
+        iteration=number,
+        round_number=closed.number,
+        incumbent=against,
+        width=1 if closed.by_hand else history.record.config.candidates_per_round,
+    )
+
+
 def _all_proposed(count: int) -> str:
     return "the one candidate was proposed" if count == 1 else f"all {count} candidates were proposed"
 
@@ -261,7 +288,8 @@ def check_answered(history: History) -> None:
     traces = history.store.measure_traces(baselines[0].number, why_missing)
     reason = next((why for why in traces.values() if why), "no reason was recorded")
     if all(set(score.statuses) == {"evaluator_error"} for score in scores):
-        hint = "where the evaluator is at fault, mend it and begin a new run; `metaharness check` tries it"
+        regrade = command_on(history.store.path, "regrade")
+        hint = f"where the evaluator is at fault, mend it (`metaharness check` tries it), then {regrade}"
     else:
         resume = command_on(history.store.path, "resume")
         hint = f"check the model, its endpoint and the network (`metaharness doctor`), then {resume}"

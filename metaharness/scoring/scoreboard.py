@@ -151,11 +151,16 @@ def _judgement(iteration: Iteration) -> str:
     said: str = iteration.verdict.verdict if iteration.verdict is not None else "evaluated"
     score = iteration.score
     if score is not None and not score.complete:
-        bounds = f", between {min(score.bounds):.3f} and {max(score.bounds):.3f}" if score.bounds else ""
-        said += f" (incomplete: {score.missing} of {score.planned} missing{bounds})"
+        said += f" (incomplete: {format_gap(score)})"
     if score is not None and score.order_dependent:
         said += " (order-dependent)"
     return said
+
+
+def format_gap(score: Score) -> str:
+    """How many pairs are missing, and between which means they leave the primary objective."""
+    bounds = f", between {_number(min(score.bounds))} and {_number(max(score.bounds))}" if score.bounds else ""
+    return f"{score.missing:,} of {score.planned:,} missing{bounds}"
 
 
 def format_estimate(score: Score, objective: ObjectiveRecord) -> str:

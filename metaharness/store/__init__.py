@@ -24,7 +24,16 @@ from metaharness.store.journal import Journal
 from metaharness.store.lock import Owner
 from metaharness.store.owners import owner_of
 from metaharness.store.run_store import RunStore
-from metaharness.store.runs import command_on, find_run, is_run, list_runs, load_record, openings, openings_locked
+from metaharness.store.runs import (
+    command_on,
+    find_run,
+    forked_from,
+    is_run,
+    list_runs,
+    load_record,
+    openings,
+    openings_locked,
+)
 from metaharness.store.sealed import Sealed
 
 __all__ = [
@@ -40,6 +49,7 @@ __all__ = [
     "damaged_candidates",
     "disk_use",
     "find_run",
+    "forked_from",
     "is_run",
     "list_runs",
     "load_record",

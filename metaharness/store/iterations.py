@@ -34,6 +34,9 @@ from metaharness.store.files import (
 from metaharness.store.repair import numbered, set_aside
 
 REJECTED = "rejected.json"
+PROPOSAL = "proposal.json"
+COPIED = ("reasoning.md", "filesystem_reads.jsonl", "report.md", REJECTED)
+"""What lies beside a candidate that another run takes over, and is no file of its own nor of its evaluation."""
 
 
 class Iterations(Evaluations):
@@ -88,6 +91,35 @@ class Iterations(Evaluations):
             with suppress(OSError):  # what cannot be removed is set aside when the number is taken again
                 shutil.rmtree(folder)
             raise
+        self._proposals[number] = record
+        self._next = number + 1
+        return record
+
+    def adopt(self, source: Iterations, number: int) -> ProposalRecord:
+        """Record a candidate of another run under the same number, with all that was handed in and said of it.
+
+        Its traces and its score are not copied. As with `add_iteration`, `proposal.json` is written last.
+
+        Raises:
+            StoreError: It is not the next number.
+            CorruptRecordError: Its files are not those that were submitted.
+        """
+        self._access.require_recording()
+        record, contents = source.proposal(number), encode_files(source.files(number))
+        if number != self._next:
+            raise StoreError(
+                f"the next candidate of {self._access.path} is {self._next}, not {number}",
+                hint="copy the candidates of a run in their order, from the first one on",
+            )
+        folder = self._take_number()
+        write_files(folder, contents, record.layout)
+        for name in COPIED:
+            content = read_optional(source._readable(number) / name)
+            if content is not None:
+                write_new(folder / name, content)
+        write_atomic(folder / PROPOSAL, json_page(record), durable=True)
+        with store_errors("write", folder):
+            sync_folder(self._folder_of_all)
         self._proposals[number] = record
         self._next = number + 1
         return record
@@ -175,7 +207,7 @@ class Iterations(Evaluations):
         """Read what is not known yet. A folder without `proposal.json` is still being written and not there."""
         for number in numbered(self._folder_of_all):
             if number not in self._proposals:
-                path = self._folder(number) / "proposal.json"
+                path = self._folder(number) / PROPOSAL
                 data = read_optional(path)
                 if data is not None:
                     self._proposals[number] = parse(ProposalRecord, data, path)
@@ -192,7 +224,7 @@ class Iterations(Evaluations):
             try:
                 folder.mkdir()
             except FileExistsError:
-                if (folder / "proposal.json").exists():
+                if (folder / PROPOSAL).exists():
                     raise StoreError(
                         f"{folder} was written by another program while this process records the run",
                         hint="stop the other program and open the run again",
@@ -224,7 +256,7 @@ class Iterations(Evaluations):
             submitted=now(),
         )
         record = redacted(record, self._access.redact)
-        write_atomic(folder / "proposal.json", json_page(record), durable=True)
+        write_atomic(folder / PROPOSAL, json_page(record), durable=True)
         with store_errors("write", folder):
             sync_folder(self._folder_of_all)
         return record

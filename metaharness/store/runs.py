@@ -129,6 +129,16 @@ def find_run(root: Path, name: str | None) -> Path:
     raise UsageError(f"there is no run {name!r} in {root}", hint=_names(runs) if runs else "there are no runs in it")
 
 
+def forked_from(run: Path) -> list[str]:
+    """The runs that a run is a fork of, the nearest first; as far as they still are in its folder."""
+    names: list[str] = []
+    source = load_record(run).forked_from
+    while source is not None and source not in names:
+        names.append(source)
+        source = load_record(run.parent / source).forked_from if is_run(run.parent / source) else None
+    return names
+
+
 def command_on(run: Path, verb: str, *more: str) -> str:
     """What a person types to do something with this very run, such as `metaharness resume --root runs first`.
 

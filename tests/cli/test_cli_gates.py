@@ -9,6 +9,7 @@ from xml.etree import ElementTree as ET
 
 import anyio
 import pytest
+from junit_kit import check_junit
 from run_kit import (
     CASES,
     RAISES,
@@ -150,7 +151,9 @@ def test_a_harness_that_does_not_pass_the_ladder_is_invalid_and_no_question_of_g
     said = say("evaluate", tmp_path / "broken.py", *toy.arguments(*asked))
     assert said.code == 3
     assert "does not pass the ladder at syntax" in said.err
-    (case,) = ET.parse(report).getroot().iter("testcase")
+    check_junit(ET.parse(report).getroot())
+    case, *not_passed = ET.parse(report).getroot().iter("testcase")
+    assert [one.get("name") for one in not_passed] == ["fail-if worse", "min"]
     assert (case.get("name"), case.find("error").get("type")) == ("ladder", "syntax")  # type: ignore[union-attr]
     markdown = say("evaluate", tmp_path / "broken.py", *toy.arguments("--report", "markdown"))
     assert markdown.out.startswith("## metaharness: rejected\n")
@@ -260,7 +263,7 @@ def test_what_may_differ_is_told_and_compared(toy: Toy, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("against", "message", "hint"),
     [
-        ("nothing", "'nothing' is neither a saved score nor an iteration of a run", "RUN/N such as latest/3"),
+        ("nothing", "'nothing' is neither a saved score nor an iteration of a run: there is no such file", "latest/3"),
         ("main/x", "'main/x' is neither", "RUN/N"),
         ("/3", "'/3' is neither", "RUN/N"),
         ("none/3", "there is no run 'none'", "runs here"),
@@ -278,7 +281,7 @@ def test_a_reference_that_is_not_there_is_named(
 @pytest.mark.parametrize(
     ("content", "code", "message", "hint"),
     [
-        ("", 1, "not JSON", "restore the file"),
+        ("", 2, "is not a saved score, or damaged: it is not JSON", "--save SCORE.json"),
         ("[1]", 2, "is not a saved score", "--save SCORE.json"),
         ('{"kind": "other"}', 2, "is not a saved score", "--save SCORE.json"),
         ('{"kind": "metaharness score", "version": 2}', 1, "has version 2", "newer metaharness"),
@@ -301,6 +304,8 @@ def test_a_file_that_is_no_saved_score_is_refused(
         (["--report", "html"], "--report 'html' is not known", "valid: junit, markdown"),
         (["--report-file", "r.xml"], "--report-file without --report", "junit or markdown"),
         (["--report", "junit", "--json"], "--json and --report both go to stdout", "--report-file PATH"),
+        (["--min", "80"], "--min 80 can never be reached: accuracy lies between 0 and 1", "in that range"),
+        (["--save", "s", "--report", "junit", "--report-file", "./s"], "--save and --report-file are both s", "each"),
         (["--min", "nan"], "--min nan is not a mean", "--min 0.8"),
         (["--save", "/nowhere/s.json"], "cannot write /nowhere/s.json: there is no such folder", "existing folder"),
         (["--save", "/"], "cannot write /: it is a folder", "existing folder"),
@@ -333,8 +338,13 @@ def test_a_junit_report_has_a_test_case_per_case_and_the_verdict(toy: Toy, tmp_p
     said = gated(tmp_path, toy, PLAIN, *asked, "--report", "junit", "--report-file", report, "--json")
     assert said.code == 4
     whole = ET.parse(report).getroot()
-    assert (whole.tag, whole.get("tests"), whole.get("failures"), whole.get("errors")) == ("testsuites", "12", "8", "0")
-    (suite,) = whole
+    check_junit(whole)
+    assert (whole.tag, whole.get("tests"), whole.get("failures"), whole.get("errors")) == ("testsuites", "13", "9", "0")
+    suite, gates = whole
+    assert (suite.get("tests"), suite.get("failures")) == ("12", "8")
+    (gate,) = gates.findall("testcase")
+    assert (gate.get("classname"), gate.get("name")) == ("metaharness.gates", "fail-if worse")
+    assert gate.find("failure").get("message").startswith("worse: -0.667")  # type: ignore[union-attr]
     cases = suite.findall("testcase")
     assert [case.get("name") for case in cases] == [f"search-{number:02d}" for number in range(CASES)]
     assert {case.get("classname") for case in cases} == {"colours.search"}
@@ -355,6 +365,7 @@ def test_a_junit_report_has_a_test_case_per_case_and_the_verdict(toy: Toy, tmp_p
 def test_a_report_goes_to_stdout_instead_of_the_table(toy: Toy, tmp_path: Path) -> None:
     said = gated(tmp_path, toy, PLAIN, "--report", "junit")
     assert (said.code, said.err) == (0, "")
+    check_junit(ET.fromstring(said.out.encode()))
     assert ET.fromstring(said.out.encode()).get("failures") == "8"
     assert [found.get("type") for found in ET.fromstring(said.out.encode()).iter("failure")] == ["wrong"] * 8
 
@@ -363,6 +374,7 @@ def test_what_is_missing_is_an_error_and_what_fails_by_itself_says_how(tmp_path:
     toy = write_toy(tmp_path / "domain")
     toy.write_script([OVERLOADED, *rules()])
     said = gated(tmp_path, toy, GOOD, "--report", "junit", "--trials", 2)
+    check_junit(ET.fromstring(said.out.encode()))
     (error,) = ET.fromstring(said.out.encode()).iter("error")
     assert error.get("type") == "infrastructure"
     assert "overloaded" in (error.get("message") or "")
@@ -377,6 +389,7 @@ def test_whatever_a_harness_answers_the_report_can_be_parsed(toy: Toy, tmp_path:
     answer = "'<&> ]]> | `x` [a](b) \\x00\\x1b[31m \\ud800 \\n' + 'z' * 500"
     (tmp_path / "odd.py").write_text(harness("plain", body=f"return {answer}"))
     said = say("evaluate", tmp_path / "odd.py", *toy.arguments("--report", "junit"))
+    check_junit(ET.fromstring(said.out.encode()))
     messages = [found.attrib["message"] for found in ET.fromstring(said.out.encode()).iter("failure")]
     assert len(messages) == CASES
     assert all("<&> ]]> | `x` [a](b) " in message and "\x1b" not in message for message in messages)

@@ -66,7 +66,6 @@ class Moody:
         self.failed.add(place)
         return FAULTS[place]
 
-
     def _wait_for_others(self, prompt: str) -> None:
         """Answer nobody before most cases have asked; on a slow machine that takes its time."""
         self._asked.add(prompt)

@@ -65,7 +65,7 @@ PUBLIC = {
     ],
     "metaharness.exported": ["ExportedHarness", "one_argument"],
     "metaharness.production": ["CLOSE_SECONDS", "ConnectedModel", "connect"],
-    "metaharness.run": ["Finishing", "Round", "Run"],
+    "metaharness.run": ["Finishing", "Regrading", "Round", "Run"],
     "metaharness.testing": [
         "DomainReport",
         "SandboxReport",

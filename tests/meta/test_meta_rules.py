@@ -68,7 +68,7 @@ BROAD = {
     ("metaharness/attacks/stage.py", "_answer"): "a hostile harness that makes the engine fail is a line of the report",
     ("metaharness/cli/app.py", "main"): "an error of the argument parser, whose class differs by version; others pass",
     ("metaharness/domain.py", "_listed"): "a domain's own code: its failure is a DomainError with the cause",
-    ("metaharness/evaluation/grading.py", "Grader.trace"): "a domain's own code: its failure is the case's status",
+    ("metaharness/evaluation/grading.py", "Grader.grade"): "a domain's own code: its failure is the case's status",
     ("metaharness/exported.py", "ExportedHarness.answer"): "a harness's own code: its failure is a CandidateError",
     ("metaharness/loading.py", "_import_file"): "a domain's own code: its failure is a DomainError with the cause",
     ("metaharness/loading.py", "_from_module"): "a domain's own code: its failure is a DomainError with the cause",

@@ -191,3 +191,33 @@ def test_nothing_is_written_about_the_test_split_before_its_one_opening(store: R
         (store.path / "sealed/opening.json").write_bytes(damage)
         with pytest.raises(CorruptRecordError, match=reason):
             reader.sealed.opening()
+
+
+def test_a_candidate_of_another_run_is_taken_over_whole_without_its_evaluation(tmp_path: Path) -> None:
+    with new_run(tmp_path, "source") as source, new_run(tmp_path, "fork") as fork:
+        files = {"harness.py": "class Harness: ...\n", "prompts/system.txt": "Be brief.\n"}
+        read = source.append_read(path="iterations/000/harness.py", size=12, tool="read", session="s")
+        source.add_iteration(Proposal(files=files, reasoning="because", name="first"), round=0, slot=0, reads=[read])
+        source.append_trace(0, trace())
+        source.write_score(0, score())
+        source.write_report(0, "better\n")
+        source.add_iteration(proposal(), round=1, slot=0)
+        source.reject(1, Rejection(stage="syntax", message="no", time="then"))
+        assert [fork.adopt(source, number) for number in (0, 1)] == source.iterations() == fork.iterations()
+        assert (fork.files(0), fork.reasoning(0), fork.report(0)) == (files, "because", "better\n")
+        assert list(fork.iteration_reads(0)) == [read]
+        assert fork.rejection(1) == source.rejection(1)
+        assert (list(fork.traces(0)), fork.score(0)) == ([], None)
+        assert fork.next_number() == 2
+
+
+def test_candidates_are_taken_over_in_their_order_and_only_as_they_were_submitted(tmp_path: Path) -> None:
+    with new_run(tmp_path, "source") as source, new_run(tmp_path, "fork") as fork:
+        for number in range(2):
+            source.add_iteration(proposal(), round=number, slot=0)
+        with pytest.raises(StoreError, match=r"the next candidate of .*fork is 0, not 1"):
+            fork.adopt(source, 1)
+        source.candidate_path(0).write_text("changed\n")
+        with pytest.raises(CorruptRecordError, match="their hash differs"):
+            fork.adopt(source, 0)
+        assert fork.iterations() == []
