@@ -52,6 +52,7 @@ def evaluate(
     base_url: options.BaseUrl = None,
     judge: options.Judge = None,
     price: options.Price = None,
+    no_cache: options.NoCache = False,
     concurrency: options.Concurrency = 8,
     seed: options.Seed = 0,
     sandbox: options.Sandbox = "auto",
@@ -82,8 +83,7 @@ def evaluate(
         trials=trials,
         limit=limit,
         seed=seed,
-        **options.sandbox(sandbox, sandbox_command),
-        prices=options.prices(price),
+        **options.means(sandbox, sandbox_command, price, no_cache),
     )
     asked = gates.Gating(against, fail_if, least, save, fresh, report, report_file, root)
     _evaluate(harness, config, split, asked, ladder=not no_ladder, trace_file=trace_file, as_json=as_json)
