@@ -34,9 +34,7 @@ Price = Annotated[
     list[str] | None,
     typer.Option("--price", help="MODEL=IN,OUT: dollars per million input and output tokens. Repeatable."),
 ]
-NoCache = Annotated[
-    bool, typer.Option("--no-cache", help="Neither read nor fill the shared cache of model answers.")
-]
+NoCache = Annotated[bool, typer.Option("--no-cache", help="Neither read nor fill the shared cache of model answers.")]
 Concurrency = Annotated[int, typer.Option("--concurrency", "-c", min=1, max=1024, help="Model calls in the air.")]
 Trials = Annotated[int, typer.Option(min=1, help="Evaluate every case so many times.")]
 Limit = Annotated[int | None, typer.Option(min=1, help="Only the first so many cases of the split.")]

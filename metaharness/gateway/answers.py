@@ -133,7 +133,7 @@ def write(
         for key, answer in new.items():
             tick += 1
             size += _put(connection, key, answer, tick)
-        size -= _put_away(connection, size, limit)
+            size -= _put_away(connection, size, limit)  # each time, so that the next ones take the room in the file
         connection.execute("UPDATE state SET tick = ?, bytes = ?", (tick, size))
 
 
@@ -186,11 +186,11 @@ def _check_ours(connection: sqlite3.Connection, path: Path) -> None:
     application = connection.execute("PRAGMA application_id").fetchone()[0]
     version = connection.execute("PRAGMA user_version").fetchone()[0]
     if application != APPLICATION:
-        raise OtherFileError(f"{path} is a database of another program", hint="name another file: --cache FILE")
+        raise OtherFileError(f"{path} is a database of another program", hint="name another file in METAHARNESS_CACHE")
     if version != VERSION:
         raise OtherFileError(
             f"{path} is of version {version}, and this program knows version {VERSION}",
-            hint="name another file: --cache FILE, or delete that one",
+            hint="name another file in METAHARNESS_CACHE, or delete that one",
         )
 
 
@@ -199,7 +199,7 @@ def _check_was_ours(path: Path) -> None:
     with path.open("rb") as file:
         header = file.read(72)
     if path.name != NAME and header[68:72] != APPLICATION.to_bytes(4, "big"):
-        raise OtherFileError(f"{path} is no database", hint="name another file: --cache FILE")
+        raise OtherFileError(f"{path} is no database", hint="name another file in METAHARNESS_CACHE")
 
 
 @contextmanager
@@ -232,10 +232,11 @@ def _put_away(connection: sqlite3.Connection, held: int, limit: int) -> int:
     if held <= limit:
         return 0
     wanted, freed, last = held - int(limit * KEPT_SHARE), 0, -1
-    for used, size_ in connection.execute("SELECT used, size FROM answers ORDER BY used"):
-        if freed >= wanted:
-            break
-        freed, last = freed + size_, used
+    with closing(connection.execute("SELECT used, size FROM answers ORDER BY used")) as oldest:
+        for used, one in oldest:
+            last, freed = used, freed + one
+            if freed >= wanted:
+                break
     connection.execute("DELETE FROM answers WHERE used <= ?", (last,))
     return freed
 

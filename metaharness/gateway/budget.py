@@ -334,7 +334,7 @@ class Ledger:
         if price is None:
             raise ConfigurationError(
                 f"the budget is {self._limits.usd:g} dollars and the price of {spec.id} is unknown",
-                hint=f"tell it: --price {spec.id}=INPUT,OUTPUT in dollars per million tokens, or bound tokens instead",
+                hint=f"bound tokens instead, or {self._prices.advice(spec)}",
             )
         return math.ceil((input_tokens * price[0] + output_tokens * price[1]) * 1_000)
 

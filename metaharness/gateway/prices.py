@@ -9,14 +9,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from functools import cache
-from typing import TYPE_CHECKING
 
 from metaharness.errors import UsageError
+from metaharness.gateway.price_list import PACKAGE, Listed, find, version
 from metaharness.gateway.providers import IN_PROCESS, address
+from metaharness.gateway.providers.remote import install_hint
 from metaharness.messages import ModelSpec, Usage
-
-if TYPE_CHECKING:
-    from metaharness.gateway.price_list import Listed
 
 FREE_PROVIDERS: frozenset[str] = frozenset(IN_PROCESS)
 """Answer inside this process and cost nothing."""
@@ -65,6 +63,13 @@ class PriceTable:
         listed = _listed(spec)
         return None if listed is None else listed.cost(usage)
 
+    def advice(self, spec: ModelSpec) -> str:
+        """What to do where the price of a model is unknown."""
+        told = f"tell it: --price {spec.id}=INPUT,OUTPUT in dollars per million tokens"
+        if version() is not None:
+            return told
+        return f"{told}; or install the list of prices: {install_hint(PACKAGE, extra='prices')}"
+
     def _plain(self, spec: ModelSpec) -> tuple[float, float] | None:
         return (0.0, 0.0) if spec.provider in FREE_PROVIDERS else self._told.get(spec.id)
 
@@ -76,6 +81,4 @@ def _listed(spec: ModelSpec) -> Listed | None:
 
 @cache
 def _find(provider: str, name: str, url: str | None) -> Listed | None:
-    from metaharness.gateway.price_list import find  # noqa: PLC0415 - big, and runs offline never need it
-
     return find(provider, name, url)

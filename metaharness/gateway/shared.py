@@ -16,7 +16,7 @@ import sqlite3
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -59,6 +59,38 @@ def open_shared(chosen: bool | str) -> SharedCache | None:
     if isinstance(chosen, str):
         return SharedCache(Path(chosen).expanduser())
     return SharedCache(default_path()) if chosen else None
+
+
+def look(path: Path) -> answers.Size | None:
+    """How much a cache holds, without changing it; None where there is none.
+
+    Raises:
+        StoreError: It cannot be read, or is something else.
+    """
+    with _told("read", path):
+        return answers.peek(path) if path.exists() else None
+
+
+def empty(path: Path) -> None:
+    """Forget every answer of a cache. Nothing is made where there is none.
+
+    Raises:
+        StoreError: It cannot be written, or is something else.
+    """
+    if path.exists():
+        with _told("empty", path), closing(answers.open_answers(path, writing=True)) as connection:
+            answers.clear(connection)
+
+
+@contextmanager
+def _told(action: str, path: Path) -> Iterator[None]:
+    try:
+        yield
+    except StoreError:
+        raise
+    except _Failures as error:
+        hint = f"check its permissions, delete it, or name another file in {VARIABLE}"
+        raise StoreError(f"cannot {action} the shared cache {path}: {error}", hint=hint) from error
 
 
 class SharedCache:
