@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 
 from metaharness.doctor.findings import Finding
-from metaharness.errors import StoreError
+from metaharness.errors import CacheError
 from metaharness.gateway.shared import VARIABLE, default_path, look
 
 AREA = "shared cache"
@@ -17,7 +17,7 @@ def shared_cache() -> Iterator[Finding]:
     path = default_path()
     try:
         size = look(path)
-    except StoreError as error:
+    except CacheError as error:
         yield Finding(AREA, "answers", "warning", f"{error.message}; every call goes to the model", error.hint)
         return
     if size is not None and not os.access(path, os.W_OK):

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from metaharness.errors import StoreError
+from metaharness.errors import CacheError
 
 APPLICATION = 0x4D484341
 """Marks the file as ours, where `file` and SQLite look for it."""
@@ -59,10 +59,6 @@ class Size:
     limit: int
 
 
-class OtherFileError(StoreError):
-    """The file is another program's, or of another version: it is not touched."""
-
-
 def open_answers(path: Path, *, writing: bool = False) -> sqlite3.Connection:
     """A connection to the file, which is made where it is missing: for its user alone.
 
@@ -73,11 +69,11 @@ def open_answers(path: Path, *, writing: bool = False) -> sqlite3.Connection:
         writing: Whether it may wait for other writers.
 
     Raises:
-        OtherFileError: It is no file of answers of this version.
+        CacheError: It is no file of answers of this version.
         OSError, sqlite3.Error: It cannot be opened or made.
     """
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with FileLock(f"{path}.lock", timeout=WRITE_SECONDS, mode=0o600, fallback_to_soft=False):
+    with FileLock(f"{path}-lock", timeout=WRITE_SECONDS, mode=0o600, fallback_to_soft=False):
         path.touch(mode=0o600, exist_ok=True)
         try:
             return _connected(path, writing=writing)
@@ -102,7 +98,7 @@ def set_aside(path: Path) -> None:
     Raises:
         OSError: It cannot be moved.
     """
-    with FileLock(f"{path}.lock", timeout=WRITE_SECONDS, mode=0o600, fallback_to_soft=False):
+    with FileLock(f"{path}-lock", timeout=WRITE_SECONDS, mode=0o600, fallback_to_soft=False):
         try:
             with closing(_connected(path, writing=False)) as connection:
                 sound = connection.execute("PRAGMA quick_check(1)").fetchone()[0] == "ok"
@@ -156,7 +152,7 @@ def peek(path: Path) -> Size:
     """How much a file holds, without changing or making anything.
 
     Raises:
-        OtherFileError: It is no file of answers of this version.
+        CacheError: It is no file of answers of this version.
         sqlite3.Error: It cannot be read, or there is none.
     """
     with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=READ_SECONDS)) as connection:
@@ -186,9 +182,9 @@ def _check_ours(connection: sqlite3.Connection, path: Path) -> None:
     application = connection.execute("PRAGMA application_id").fetchone()[0]
     version = connection.execute("PRAGMA user_version").fetchone()[0]
     if application != APPLICATION:
-        raise OtherFileError(f"{path} is a database of another program", hint="name another file in METAHARNESS_CACHE")
+        raise CacheError(f"{path} is a database of another program", hint="name another file in METAHARNESS_CACHE")
     if version != VERSION:
-        raise OtherFileError(
+        raise CacheError(
             f"{path} is of version {version}, and this program knows version {VERSION}",
             hint="name another file in METAHARNESS_CACHE, or delete that one",
         )
@@ -199,7 +195,7 @@ def _check_was_ours(path: Path) -> None:
     with path.open("rb") as file:
         header = file.read(72)
     if path.name != NAME and header[68:72] != APPLICATION.to_bytes(4, "big"):
-        raise OtherFileError(f"{path} is no database", hint="name another file in METAHARNESS_CACHE")
+        raise CacheError(f"{path} is no database", hint="name another file in METAHARNESS_CACHE")
 
 
 @contextmanager

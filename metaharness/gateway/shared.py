@@ -23,7 +23,7 @@ from typing import Any
 
 from filelock import Timeout
 
-from metaharness.errors import StoreError
+from metaharness.errors import CacheError
 from metaharness.gateway import answers
 
 VARIABLE = "METAHARNESS_CACHE"
@@ -33,7 +33,7 @@ CLOSE_SECONDS = 10.0
 BATCH = 256
 
 _log = logging.getLogger("metaharness")
-_Failures = (sqlite3.Error, OSError, StoreError, Timeout)
+_Failures = (sqlite3.Error, OSError, CacheError, Timeout)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ def look(path: Path) -> answers.Size | None:
     """How much a cache holds, without changing it; None where there is none.
 
     Raises:
-        StoreError: It cannot be read, or is something else.
+        CacheError: It cannot be read, or is something else.
     """
     with _told("read", path):
         return answers.peek(path) if path.exists() else None
@@ -75,7 +75,7 @@ def empty(path: Path) -> None:
     """Forget every answer of a cache. Nothing is made where there is none.
 
     Raises:
-        StoreError: It cannot be written, or is something else.
+        CacheError: It cannot be written, or is something else.
     """
     if path.exists():
         with _told("empty", path), closing(answers.open_answers(path, writing=True)) as connection:
@@ -86,11 +86,11 @@ def empty(path: Path) -> None:
 def _told(action: str, path: Path) -> Iterator[None]:
     try:
         yield
-    except StoreError:
+    except CacheError:
         raise
     except _Failures as error:
         hint = f"check its permissions, delete it, or name another file in {VARIABLE}"
-        raise StoreError(f"cannot {action} the shared cache {path}: {error}", hint=hint) from error
+        raise CacheError(f"cannot {action} the shared cache {path}: {error}", hint=hint) from error
 
 
 class SharedCache:

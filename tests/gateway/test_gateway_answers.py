@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from cache_process import key
 
-from metaharness.errors import StoreError
+from metaharness.errors import CacheError
 from metaharness.gateway.answers import ROW
 from metaharness.gateway.shared import SharedCache, Stored, default_path, empty, look
 
@@ -233,7 +233,7 @@ def test_a_file_of_another_kind_that_was_named_by_mistake_is_left_as_it_is(
         cache.close()
         assert path.read_bytes() == before
         assert cache.off is not None
-        with pytest.raises(StoreError, match=path.name):
+        with pytest.raises(CacheError, match=path.name):
             empty(path)
     assert [record.levelname for record in caplog.records] == ["WARNING", "WARNING"], "it is told once for each"
 
