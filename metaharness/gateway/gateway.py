@@ -16,6 +16,7 @@ from functools import partial
 from typing import Any, Protocol
 
 import anyio
+import anyio.to_thread
 
 from metaharness.errors import ConfigurationError, ModelFailure
 from metaharness.gateway.budget import Ledger, Reservation
