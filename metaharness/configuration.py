@@ -52,7 +52,10 @@ class RunConfig(BaseModel):
     """What starts a worker over stdin and stdout, for the sandbox `command`: `docker run -i --rm IMAGE`."""
     budget: Budget = Budget()
     prices: dict[str, tuple[float, float]] = {}
-    """Dollars per million input and output tokens by `provider:name`, where the price table lacks the model."""
+    """Dollars per million input and output tokens by `provider:name`: for a model that is not in the list of prices, or
+    costs something else there."""
+    cache: bool | str = False
+    """The shared cache of model answers: True is the user's own, a text names a file, False is none."""
 
 
 class RunRecord(Record):

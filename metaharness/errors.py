@@ -8,6 +8,7 @@
     ├── ModelFailure                            1   one model call ended without an answer (kind says how)
     ├── IncompleteError                         1   a result cannot be given yet: cases have no value
     ├── SandboxError                            1   a worker could not be started
+    ├── CacheError                              1   the shared cache of model answers cannot be used
     └── StoreError                              1   a run directory cannot be read or written
         ├── CorruptRecordError                  1   a stored line or file is damaged
         ├── RunLockedError                      1   another process records this run
@@ -78,6 +79,10 @@ class IncompleteError(MetaharnessError):
 
 class SandboxError(MetaharnessError):
     """A worker process could not be started."""
+
+
+class CacheError(MetaharnessError):
+    """The shared cache of model answers cannot be read or written, or its file is something else."""
 
 
 class StoreError(MetaharnessError):

@@ -68,6 +68,8 @@ class Usage(Record):
     output_tokens: int = 0
     cache_read_tokens: int = 0
     cache_write_tokens: int = 0
+    cache_write_1h_tokens: int = 0
+    """The part of `cache_write_tokens` that is kept for an hour: it costs more."""
 
 
 class Completion(Record):

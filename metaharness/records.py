@@ -88,7 +88,8 @@ class Call(Record):
     """None: the price of this model is unknown."""
     latency_ms: float = 0.0
     cached: bool = False
-    """True when another case, iteration or run had paid for this answer."""
+    """True when another case, iteration or run had paid for this answer. Tokens, `usd` and `latency_ms` are then what
+    it took there, so that no objective depends on what a cache holds; the ledger does not count them as spent."""
 
 
 class JournalEntry(Record):
@@ -176,6 +177,12 @@ class Spent(Record):
     """Known costs only."""
     unpriced_calls: int = 0
     """Calls of models whose price is unknown: `usd` is too low by what these cost."""
+    cached_calls: int = 0
+    """Answered by the shared cache: they cost nothing, and are in none of the numbers above."""
+    saved_input_tokens: int = 0
+    saved_output_tokens: int = 0
+    saved_usd: float = 0.0
+    """What those would have cost; known costs only."""
     seconds: float = 0.0
     """Time during which the run was recorded, over all its sessions."""
 

@@ -25,6 +25,7 @@ from metaharness.gateway import Gateway, MemoryJournal
 from metaharness.gateway.budget import Ledger
 from metaharness.gateway.prices import PriceTable
 from metaharness.gateway.providers.scripted import ScriptedProvider as ScriptedModel
+from metaharness.gateway.shared import open_shared
 from metaharness.holdout import sealed_fingerprints
 from metaharness.loading import read_candidate
 from metaharness.proposers.scripted import ScriptedProposer
@@ -170,6 +171,8 @@ async def _baseline(path: Path, config: RunConfig, report: DomainReport) -> None
             ledger=Ledger(config.budget, prices),
             prices=prices,
             concurrency=config.concurrency,
+            redact=ground.redact,
+            shared=open_shared(config.cache),
         )
         plan = EvaluationPlan(
             candidate_path=str(path),

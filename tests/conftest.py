@@ -1,8 +1,20 @@
 from __future__ import annotations
 
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
 import pytest
 
 
 @pytest.fixture(scope="session")
 def anyio_backend() -> str:
     return "asyncio"
+
+
+@pytest.fixture(autouse=True)
+def a_shared_cache_of_its_own(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """No test reads or fills the cache of whoever runs it, nor that of another test."""
+    with tempfile.TemporaryDirectory(prefix="metaharness-cache-") as folder:
+        monkeypatch.setenv("METAHARNESS_CACHE", str(Path(folder) / "answers.sqlite"))
+        yield

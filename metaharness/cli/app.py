@@ -6,6 +6,7 @@ Nothing of the engine is imported before a command needs it, so that `--help` is
 from __future__ import annotations
 
 import functools
+import logging
 import os
 import sys
 import traceback
@@ -27,21 +28,8 @@ EPILOG = """Exit codes: 0 success; 1 a failure of ours or of the environment; 2 
 3 the candidate or the domain is invalid; 4 a gate did not pass; 130 interrupted (resume goes on)."""
 
 ORDER = (
-    *(
-        "demo",
-        "init",
-        "check",
-        "plan",
-        "calibrate",
-        "evaluate",
-        "run",
-        "resume",
-        "submit",
-        "finish",
-        "regrade",
-        "export",
-    ),
-    *("runs", "scoreboard", "show", "trace", "diff", "compare", "summary", "cost", "doctor"),
+    *("demo", "init", "check", "plan", "calibrate", "evaluate", "run", "resume", "submit", "finish", "regrade"),
+    *("export", "runs", "scoreboard", "show", "trace", "diff", "compare", "summary", "cost", "cache", "doctor"),
 )
 """As a person meets them: first what does something, then what shows it."""
 
@@ -113,6 +101,13 @@ def complain(message: str, hint: str | None = None) -> None:
         typer.echo(f"hint: {printable(hint)}", err=True)
 
 
+class _Warnings(logging.Handler):
+    """Tells what the engine warns of, such as a cache that it cannot use."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        typer.echo(f"warning: {printable(record.getMessage())}", err=True)
+
+
 def _cut_off(error: OSError) -> int:
     """The exit code where the output cannot be written: a full disk is told, a reader that went away is none to tell.
 
@@ -153,6 +148,7 @@ def main(argv: list[str] | None = None) -> int:
         argv: The arguments without the program's name; None takes those of the process.
     """
     from metaharness.cli import (  # noqa: F401 - they register
+        cache,
         calibrate,
         check,
         demo,
@@ -170,6 +166,7 @@ def main(argv: list[str] | None = None) -> int:
         submit,
     )
 
+    logging.getLogger("metaharness").handlers = [_Warnings()]
     try:
         code = app(args=argv, prog_name="metaharness", standalone_mode=False)
         if sys.stdout is not None:  # as it is where a process was started without one

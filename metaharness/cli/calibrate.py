@@ -44,6 +44,7 @@ def calibrate(
     base_url: options.BaseUrl = None,
     judge: options.Judge = None,
     price: options.Price = None,
+    no_cache: options.NoCache = False,
     concurrency: options.Concurrency = 8,
     seed: options.Seed = 0,
     sandbox: options.Sandbox = "auto",
@@ -65,8 +66,7 @@ def calibrate(
         trials=trials,
         limit=limit,
         seed=seed,
-        **options.sandbox(sandbox, sandbox_command),
-        prices=options.prices(price),
+        **options.means(sandbox, sandbox_command, price, no_cache),
     )
     _calibrate(harness, config, split, trace_file, as_json=as_json)
 

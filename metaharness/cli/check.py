@@ -29,6 +29,7 @@ def check(
     model: options.Model = "embedded:icl",
     base_url: options.BaseUrl = None,
     judge: options.Judge = None,
+    no_cache: options.NoCache = False,
     sandbox: options.Sandbox = "auto",
     sandbox_command: options.SandboxCommand = None,
     as_json: options.AsJson = False,
@@ -43,7 +44,7 @@ def check(
         domain=options.domain_reference(domain),
         domain_options=options.domain_options(data, text_field, label_field, domain_option),
         models=options.models(model, base_url, judge),
-        **options.sandbox(sandbox, sandbox_command),
+        **options.means(sandbox, sandbox_command, None, no_cache),
     )
     report = anyio.run(check_domain, config)
     if as_json:

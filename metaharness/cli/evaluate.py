@@ -13,7 +13,7 @@ import typer
 from metaharness.cli import gates, options
 from metaharness.cli.app import INTERRUPTED, command, complain
 from metaharness.cli.progress import Line
-from metaharness.cli.text import printable
+from metaharness.cli.text import printable, saved
 
 if TYPE_CHECKING:
     from metaharness.configuration import RunConfig
@@ -52,6 +52,7 @@ def evaluate(
     base_url: options.BaseUrl = None,
     judge: options.Judge = None,
     price: options.Price = None,
+    no_cache: options.NoCache = False,
     concurrency: options.Concurrency = 8,
     seed: options.Seed = 0,
     sandbox: options.Sandbox = "auto",
@@ -82,8 +83,7 @@ def evaluate(
         trials=trials,
         limit=limit,
         seed=seed,
-        **options.sandbox(sandbox, sandbox_command),
-        prices=options.prices(price),
+        **options.means(sandbox, sandbox_command, price, no_cache),
     )
     asked = gates.Gating(against, fail_if, least, save, fresh, report, report_file, root)
     _evaluate(harness, config, split, asked, ladder=not no_ladder, trace_file=trace_file, as_json=as_json)
@@ -271,7 +271,8 @@ def _print(split: str, result: Evaluation) -> None:
         typer.echo("note: answers depend on the order of the cases, so they were asked serially")
     spent = score.spent
     tokens = spent.input_tokens + spent.output_tokens
-    typer.echo(f"cost: {spent.calls:,} calls, {tokens:,} tokens, ${spent.usd:.4f}, {spent.seconds:.2f} s")
+    cost = f"cost: {spent.calls:,} calls, {tokens:,} tokens, ${spent.usd:.4f}, {spent.seconds:.2f} s"
+    typer.echo(cost + saved(spent.model_dump()))
 
 
 def _tell_missing(harness: Path, result: Evaluation) -> None:

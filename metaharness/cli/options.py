@@ -34,6 +34,7 @@ Price = Annotated[
     list[str] | None,
     typer.Option("--price", help="MODEL=IN,OUT: dollars per million input and output tokens. Repeatable."),
 ]
+NoCache = Annotated[bool, typer.Option("--no-cache", help="Neither read nor fill the shared cache of model answers.")]
 Concurrency = Annotated[int, typer.Option("--concurrency", "-c", min=1, max=1024, help="Model calls in the air.")]
 Trials = Annotated[int, typer.Option(min=1, help="Evaluate every case so many times.")]
 Limit = Annotated[int | None, typer.Option(min=1, help="Only the first so many cases of the split.")]
@@ -116,6 +117,11 @@ def sandbox(name: str, prefix: str | None) -> dict[str, Any]:
     if name not in ("auto", "command"):
         raise UsageError(f"--sandbox {name} and --sandbox-command exclude each other", hint="leave out one of them")
     return {"sandbox": "command", "sandbox_command": prefix}
+
+
+def means(sandbox_name: str, prefix: str | None, price: Sequence[str] | None, no_cache: bool) -> dict[str, Any]:
+    """What is evaluated with, as a run is configured: sandbox, prices, shared cache."""
+    return {**sandbox(sandbox_name, prefix), "prices": prices(price), "cache": not no_cache}
 
 
 def prices(told: Sequence[str] | None) -> dict[str, tuple[float, float]]:

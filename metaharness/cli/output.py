@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from metaharness.cli.options import print_json
-from metaharness.cli.text import one_line
+from metaharness.cli.text import one_line, saved
 from metaharness.records import MISSING
 from metaharness.run.evaluating import why_missing
 from metaharness.run.summaries import summary_page
@@ -46,7 +46,7 @@ def outcome(run: Run, reason: str, *, as_json: bool) -> None:
     usd = f"${spent.usd:.4f}" + (f" and {spent.unpriced_calls:,} unpriced calls" if spent.unpriced_calls else "")
     lines = [
         f"{reason}: {spent.candidates} candidates, {spent.case_evaluations:,} case evaluations, {spent.calls:,} calls, "
-        f"{spent.input_tokens + spent.output_tokens:,} tokens, {usd}, {spent.seconds:.1f} s",
+        f"{spent.input_tokens + spent.output_tokens:,} tokens, {usd}, {spent.seconds:.1f} s{saved(spent.model_dump())}",
         f"run directory: {run.store.path}",
     ]
     missing = _missing(run.history)

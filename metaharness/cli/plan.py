@@ -54,6 +54,7 @@ def plan(
     base_url: options.BaseUrl = None,
     judge: options.Judge = None,
     price: options.Price = None,
+    no_cache: options.NoCache = False,
     iterations: Iterations = None,
     candidates_per_round: PerRound = 1,
     concurrency: options.Concurrency = 8,
@@ -86,9 +87,8 @@ def plan(
         trials=trials,
         limit=limit,
         seed=seed,
-        **options.sandbox(sandbox, sandbox_command),
+        **options.means(sandbox, sandbox_command, price, no_cache),
         budget=budget(budget_candidates, budget_cases, budget_calls, budget_tokens, budget_usd),
-        prices=options.prices(price),
     )
     _plan(config, probe, calibration, as_json=as_json)
 

@@ -179,20 +179,28 @@ def cost(
     if as_json:
         options.print_json(page)
         return
-    heads = ["role", "model", "calls", "input_tokens", "output_tokens", "usd", "unpriced"]
+    heads = ["role", "model", "calls", "input_tokens", "output_tokens", "usd", "unpriced", "cached", "saved_usd"]
     rows = [[_cell(head, row[head]) for head in heads] for row in page["by_role_and_model"]]
     typer.echo(align([heads, *rows]))
     _print_spent(page["spent"])
 
 
 def _cell(head: str, value: Any) -> str:
-    return f"{value:.4f}" if head == "usd" else f"{value:,}" if isinstance(value, int) else one_line(str(value))
+    return (
+        f"{value:.4f}"
+        if head in ("usd", "saved_usd")
+        else f"{value:,}"
+        if isinstance(value, int)
+        else one_line(str(value))
+    )
 
 
 def _print_spent(spent: dict[str, Any]) -> None:
     usd = f"${spent['usd']:.4f}" + (f" + {spent['unpriced_calls']:,} unpriced calls" if spent["unpriced_calls"] else "")
+    from metaharness.cli.text import saved
+
     typer.echo(
         f"spent       {spent['candidates']} candidates, {spent['case_evaluations']:,} case evaluations, "
         f"{spent['calls']:,} calls, {spent['input_tokens'] + spent['output_tokens']:,} tokens, {usd}, "
-        f"{spent['seconds']:.1f} s"
+        f"{spent['seconds']:.1f} s{saved(spent)}"
     )

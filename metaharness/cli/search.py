@@ -48,6 +48,7 @@ def run(
     base_url: options.BaseUrl = None,
     judge: options.Judge = None,
     price: options.Price = None,
+    no_cache: options.NoCache = False,
     iterations: Iterations = None,
     candidates_per_round: PerRound = 1,
     patience: Patience = None,
@@ -82,9 +83,8 @@ def run(
         trials=trials,
         limit=limit,
         seed=seed,
-        **options.sandbox(sandbox, sandbox_command),
+        **options.means(sandbox, sandbox_command, price, no_cache),
         budget=budget(budget_candidates, budget_cases, budget_calls, budget_tokens, budget_usd),
-        prices=options.prices(price),
     )
     _record(lambda: _create(config, root, name), quiet=quiet, as_json=as_json)
 
@@ -102,6 +102,7 @@ def resume(
     budget_calls: MaxCalls = None,
     budget_tokens: MaxTokens = None,
     budget_usd: MaxUsd = None,
+    no_cache: options.NoCache = False,
     root: options.Root = options.DEFAULT_ROOT,
     quiet: Quiet = False,
     as_json: options.AsJson = False,
@@ -112,7 +113,7 @@ def resume(
 
     path = find_run(root, run_name)
     raised = budget(budget_candidates, budget_cases, budget_calls, budget_tokens, budget_usd)
-    _record(lambda: Run.open(path, raised=raised), quiet=quiet, as_json=as_json)
+    _record(lambda: Run.open(path, raised=raised, cache=False if no_cache else None), quiet=quiet, as_json=as_json)
 
 
 def _create(config: RunConfig, root: Path, name: str | None) -> Run:

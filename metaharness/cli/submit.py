@@ -50,6 +50,7 @@ def submit(
     budget_calls: MaxCalls = None,
     budget_tokens: MaxTokens = None,
     budget_usd: MaxUsd = None,
+    no_cache: options.NoCache = False,
     root: options.Root = options.DEFAULT_ROOT,
     quiet: Quiet = False,
     as_json: options.AsJson = False,
@@ -67,7 +68,7 @@ def submit(
     told = {"name": name, "hypothesis": hypothesis, "axis": axis, "reasoning": _text(reasoning)}
     proposal = _with(read_candidate(harness), told, parent)
     raised = budget(budget_candidates, budget_cases, budget_calls, budget_tokens, budget_usd)
-    run, iteration = anyio.run(_add, find_run(root, run_name), proposal, raised, quiet)
+    run, iteration = anyio.run(_add, find_run(root, run_name), proposal, raised, quiet, no_cache)
     _tell(run, iteration, as_json=as_json)
 
 
@@ -92,7 +93,9 @@ def _text(path: Path | None) -> str | None:
         raise UsageError(f"cannot read {path}: {error}", hint="--reasoning takes a text file in UTF-8") from error
 
 
-async def _add(path: Path, proposal: Proposal, raised: Budget, quiet: bool) -> tuple[Run, Iteration | None]:
+async def _add(
+    path: Path, proposal: Proposal, raised: Budget, quiet: bool, no_cache: bool
+) -> tuple[Run, Iteration | None]:
     import anyio
 
     from metaharness.cli.progress import Progress
@@ -101,7 +104,7 @@ async def _add(path: Path, proposal: Proposal, raised: Budget, quiet: bool) -> t
     from metaharness.run.ungroup import ungrouped
 
     added: Iteration | None = None
-    async with Run.open(path, raised=raised) as run:
+    async with Run.open(path, raised=raised, cache=False if no_cache else None) as run:
         run.listener = progress = Progress(run, quiet=quiet)
         try:
             with ungrouped():

@@ -6,6 +6,8 @@ Not guarded: `--json`, which is for programs and keeps every character, escaped 
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Mapping
+from typing import Any
 
 
 def printable(text: str) -> str:
@@ -16,6 +18,14 @@ def printable(text: str) -> str:
 def one_line(text: str) -> str:
     """The same in one line: of a name or a sentence that a model has written."""
     return printable(" ".join(text.split()))
+
+
+def saved(spent: Mapping[str, Any]) -> str:
+    """What the shared cache has answered, to be said behind what was spent; empty for nothing."""
+    if not spent["cached_calls"]:
+        return ""
+    tokens = spent["saved_input_tokens"] + spent["saved_output_tokens"]
+    return f"; the shared cache saved {spent['cached_calls']:,} calls, {tokens:,} tokens, ${spent['saved_usd']:.4f}"
 
 
 def _shown(character: str) -> str:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from metaharness.doctor.cache import shared_cache
 from metaharness.doctor.findings import Finding, State, guarded
 from metaharness.doctor.keys import keys
 from metaharness.doctor.machine import python, surroundings
@@ -49,5 +50,6 @@ def examine(wanted: Examination) -> Iterator[Finding]:
     yield from guarded("keys", "keys", keys)
     yield from guarded("sandbox", "worker", workers)
     yield from guarded("models", "models", partial(models, wanted.models or [EMBEDDED]))
+    yield from guarded("shared cache", "shared cache", shared_cache)
     yield from guarded("run folder", "run folder", partial(root_folder, wanted.root))
     yield from guarded("runs", "runs", partial(runs, wanted.root, wanted.deep))

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from metaharness import __version__
 from metaharness.doctor.findings import Finding, guarded
+from metaharness.gateway.price_list import PACKAGE, version
 from metaharness.gateway.providers.remote import install_hint, sdk_bounds
 
 OLDEST = (3, 11)
@@ -38,6 +39,7 @@ def python() -> Iterator[Finding]:
     yield interpreter(sys.version_info[:3], sys.executable)
     yield system(sys.platform)
     yield Finding("python", "metaharness", "ok", f"version {__version__}, in {Path(__file__).resolve().parents[1]}")
+    yield price_list(version(), any(os.environ.get(variable) for one in EXTRAS.values() for variable in one))
     for package, variables in EXTRAS.items():
         wanting = [variable for variable in variables if os.environ.get(variable)]
         yield extra(package, _installed(package), wanting, sdk_bounds(package))
@@ -82,6 +84,16 @@ def extra(package: str, version: str | None, wanting: list[str], requirement: st
     if not _fits(version, requirement):
         return Finding("python", name, "warning", f"{version} is installed; needed is {requirement}", install)
     return Finding("python", name, "ok", f"{version} is installed")
+
+
+def price_list(version: str | None, wanted: bool) -> Finding:
+    """Which list of prices is installed, and whether one is wanted: where a key is set."""
+    if version is not None:
+        return Finding("python", "list of prices", "ok", f"{PACKAGE} {version}")
+    found = "not installed: what a model costs is known only where --price tells it"
+    if not wanted:
+        return Finding("python", "list of prices", "ok", found)
+    return Finding("python", "list of prices", "warning", found, install_hint(PACKAGE, extra="prices"))
 
 
 def _installed(package: str) -> str | None:

@@ -1,4 +1,4 @@
-"""The only door to a model: journal, then budget, then provider."""
+"""The only door to a model: journal, shared cache, budget, provider."""
 
 from metaharness.gateway.gateway import Gateway, Journal, MemoryJournal
 

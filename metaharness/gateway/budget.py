@@ -70,7 +70,25 @@ class Total:
     unpriced: int = 0
     """Calls whose cost is unknown."""
     cached: int = 0
-    """Calls answered from a shared cache."""
+    """Calls answered by the shared cache. They cost nothing, and are in none of the numbers above."""
+    saved_input_tokens: int = 0
+    saved_output_tokens: int = 0
+    saved_usd: float = 0.0
+    """What those would have cost; known costs only."""
+
+    def add(self, call: Call) -> None:
+        """Count one call: as paid for, or as saved."""
+        if call.cached:
+            self.cached += 1
+            self.saved_input_tokens += call.input_tokens
+            self.saved_output_tokens += call.output_tokens
+            self.saved_usd += call.usd or 0.0
+            return
+        self.calls += 1
+        self.input_tokens += call.input_tokens
+        self.output_tokens += call.output_tokens
+        self.usd += call.usd or 0.0
+        self.unpriced += call.usd is None
 
 
 class Ledger:
@@ -144,6 +162,10 @@ class Ledger:
             raise ValueError("the reservation is closed")
         self.release(reservation)
         self._count(reservation.role, call)
+
+    def add(self, role: Role, call: Call) -> None:
+        """Count a call that nothing was reserved for, as the shared cache has answered it."""
+        self._count(role, call)
 
     def release(self, reservation: Reservation) -> None:
         """Give back the room of a call that has cost nothing. Does nothing after `settle`."""
@@ -219,6 +241,10 @@ class Ledger:
             output_tokens=self._sum.output_tokens,
             usd=self._sum.usd,
             unpriced_calls=self._sum.unpriced,
+            cached_calls=self._sum.cached,
+            saved_input_tokens=self._sum.saved_input_tokens,
+            saved_output_tokens=self._sum.saved_output_tokens,
+            saved_usd=self._sum.saved_usd,
             seconds=round(self._seconds_before + self._clock() - self._started, 3),
         )
 
@@ -278,14 +304,7 @@ class Ledger:
         if total is None:
             total = self._totals[key] = Total()
         for one in (total, self._sum):
-            one.calls += 1
-            one.input_tokens += call.input_tokens
-            one.output_tokens += call.output_tokens
-            one.cached += call.cached
-            if call.usd is None:
-                one.unpriced += 1
-            else:
-                one.usd += call.usd
+            one.add(call)
 
     def _exceeded(self, estimate: Estimate, *, in_flight: bool) -> Bound | None:
         """The first bound that the call would break, counting the calls in flight or not."""
@@ -311,11 +330,11 @@ class Ledger:
     def _nano_usd(self, spec: ModelSpec, input_tokens: int, output_tokens: int) -> int:
         if self._limits.usd is None:
             return 0
-        price = self._prices.price(spec)
+        price = self._prices.price(spec, input_tokens)
         if price is None:
             raise ConfigurationError(
                 f"the budget is {self._limits.usd:g} dollars and the price of {spec.id} is unknown",
-                hint=f"tell it: --price {spec.id}=INPUT,OUTPUT in dollars per million tokens, or bound tokens instead",
+                hint=f"bound tokens instead, or {self._prices.advice(spec)}",
             )
         return math.ceil((input_tokens * price[0] + output_tokens * price[1]) * 1_000)
 

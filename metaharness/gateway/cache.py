@@ -9,6 +9,10 @@ from typing import Any
 from metaharness.messages import ModelSpec
 from metaharness.records import Attribution
 
+SENT_AS = 1
+"""How a request is put into the form of a provider. Raise it when the same request is sent otherwise: answers to what
+was sent before are then not given for it."""
+
 _encode = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
 
 
@@ -27,6 +31,21 @@ def call_key(content: str, attribution: Attribution, ordinal: int) -> str:
     """
     whose = [attribution.role, attribution.iteration, attribution.case_id, attribution.trial, ordinal]
     return _digest([content, *whose])
+
+
+def shared_key(content: str, address: str | None, trial: int, ordinal: int) -> str:
+    """The key of the shared cache: the content, where it is sent, and the how-manyth sample of it is wanted.
+
+    So a harness that asks the same five times gets five answers, and on replay the same five; another trial asks anew.
+    Cases, iterations and runs are not in it: they share.
+
+    Args:
+        content: The `content_hash`.
+        address: Where the model is really asked, also where only the environment says so; None: the provider's own.
+        trial: The number of the trial.
+        ordinal: The how-manyth identical request within its case and trial, from 0.
+    """
+    return _digest([SENT_AS, content, address, trial, ordinal])
 
 
 def _digest(value: list[Any]) -> str:

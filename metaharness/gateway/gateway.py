@@ -1,4 +1,7 @@
-"""The door itself: one call goes through journal, single flight, budget, limiter, provider, journal.
+"""The door itself: one call goes through journal, shared cache, budget, limiter, provider, journal.
+
+Calls with equal keys that are in the air at the same time are one call, for the journal as for the shared cache. A call
+that the shared cache answers is journalled too; it is counted apart from what was paid.
 
 What this does not guard: what a provider does with a request. An image given by URL is fetched by the provider,
 and a provider's own parameters pass through but for those that choose model, price or tools (`providers/remote.py`).
@@ -9,17 +12,21 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 import anyio
+import anyio.to_thread
 
 from metaharness.errors import ConfigurationError, ModelFailure
 from metaharness.gateway.budget import Ledger, Reservation
-from metaharness.gateway.cache import call_key, content_hash
+from metaharness.gateway.cache import call_key, content_hash, shared_key
 from metaharness.gateway.deadline import within
 from metaharness.gateway.prices import PriceTable
-from metaharness.gateway.providers import Provider, open_provider
-from metaharness.messages import Completion, ModelRequest, ModelSpec
+from metaharness.gateway.providers import IN_PROCESS, Provider, address, open_provider
+from metaharness.gateway.shared import SharedCache, Stored
+from metaharness.gateway.sharing import Flight, Sharing
+from metaharness.messages import ModelRequest, ModelSpec, Usage
 from metaharness.records import Attribution, Call, CallError, JournalEntry, Role, now
 
 CLOSE_SECONDS = 5.0
@@ -60,6 +67,7 @@ class _Question:
     """One call on its way through the door."""
 
     key: str
+    content: str
     spec: ModelSpec
     model: str
     request: ModelRequest
@@ -69,23 +77,14 @@ class _Question:
     deadline: float
 
 
-class _Flight:
-    """A call in the air; others with the same key wait for it. Without a call at its end, the leader gave up."""
+class _Flight(Flight):
+    """A call in the air. Without a call at its end, the leader gave up."""
 
-    __slots__ = ("_ended", "call")
+    __slots__ = ("call",)
 
     def __init__(self) -> None:
+        super().__init__()
         self.call: Call | None = None
-        self._ended: anyio.Event | None = None
-
-    async def wait(self) -> None:
-        if self._ended is None:
-            self._ended = anyio.Event()
-        await self._ended.wait()
-
-    def end(self) -> None:
-        if self._ended is not None:
-            self._ended.set()
 
 
 class Gateway:
@@ -101,6 +100,7 @@ class Gateway:
         concurrency: int,
         redact: Callable[[str], str] | None = None,
         providers: Mapping[Role, Provider] | None = None,
+        shared: SharedCache | None = None,
     ) -> None:
         """Set up the door; models are opened at their first call, or all at once by `open`.
 
@@ -112,6 +112,8 @@ class Gateway:
             concurrency: Calls in the air at once, over all roles.
             redact: Applied to every string of request and response before it is kept or given out; None for none.
             providers: Used instead of opening the model of a role; closed with the gateway.
+            shared: Answers what others have paid for, but for models inside this process; closed with the gateway.
+                None: there is none.
 
         Raises:
             ConfigurationError: Dollars are bounded and the price of a model is unknown.
@@ -124,6 +126,10 @@ class Gateway:
         self._redact = redact
         self._providers: dict[Role, Provider] = dict(providers or {})
         self._opened: dict[ModelSpec, Provider] = {}
+        self._sharing = Sharing(shared) if shared is not None else None
+        for spec in models.values():
+            prices.price(spec)  # reads the list of prices, where it is needed, before the first call waits for it
+        self._addresses = {spec: address(spec) for spec in models.values()}
         self._limiter = anyio.CapacityLimiter(concurrency)
         self._flights: dict[str, _Flight] = {}
         self._freed: anyio.Event | None = None
@@ -139,7 +145,7 @@ class Gateway:
             self._provider(role)
 
     async def complete(self, request: ModelRequest, *, attribution: Attribution, ordinal: int, deadline: float) -> Call:
-        """Answer one call, from the journal or from the model.
+        """Answer one call, from the journal, the shared cache or the model.
 
         Args:
             request: What is asked.
@@ -159,12 +165,16 @@ class Gateway:
         except ValueError as error:
             # nested too deeply, or not JSON: known from the request alone, so there is nothing to remember
             failure = ModelFailure("refused", f"the request is not JSON that can be sent: {error}")
-            return self._failed(_Question("", spec, model, request, {}, attribution, ordinal, deadline), failure, 0.0)
-        key = call_key(content_hash(spec, body), attribution, ordinal)
+            return self._failed(
+                _Question("", "", spec, model, request, {}, attribution, ordinal, deadline), failure, 0.0
+            )
+        content = content_hash(spec, body)
+        key = call_key(content, attribution, ordinal)
         while (stored := self._journal.lookup(key)) is None:
             flight = self._flights.get(key)
             if flight is None:
-                return await self._lead(_Question(key, spec, model, request, body, attribution, ordinal, deadline))
+                question = _Question(key, content, spec, model, request, body, attribution, ordinal, deadline)
+                return await self._lead(question)
             await flight.wait()
             if flight.call is not None:
                 return flight.call
@@ -176,39 +186,61 @@ class Gateway:
         with anyio.move_on_after(CLOSE_SECONDS, shield=True):
             for provider in providers.values():
                 await provider.aclose()
+        if self._sharing is not None:
+            with anyio.move_on_after(CLOSE_SECONDS, shield=True):  # another process may be writing
+                await anyio.to_thread.run_sync(self._sharing.close, abandon_on_cancel=True)
 
     async def _lead(self, question: _Question) -> Call:
         """Make the call for all that ask the same at the same time."""
         flight = self._flights[question.key] = _Flight()
         try:
-            flight.call = await self._perform(question)
+            flight.call = await self._obtain(question)
             return flight.call
         finally:
             del self._flights[question.key]
             flight.end()
 
-    async def _perform(self, question: _Question) -> Call:
+    async def _obtain(self, question: _Question) -> Call:
+        """Have it from the shared cache, where there is one for this model, or from the model."""
+        if self._sharing is None or question.spec.provider in IN_PROCESS:
+            return (await self._perform(question))[0]
+        sent_to, trial = self._addresses[question.spec], question.attribution.trial
+        key = shared_key(question.content, sent_to, trial, question.ordinal)
+        found = await self._sharing.obtain(key, partial(self._perform, question))
+        return found if isinstance(found, Call) else self._given(question, found)
+
+    async def _perform(self, question: _Question) -> tuple[Call, bool]:
+        """Ask the model within the budget. Returns also whether the answer may be given to others."""
         try:
             reservation = await self._reserve(question)
         except ModelFailure as failure:
-            return self._failed(question, failure, 0.0)
+            return self._failed(question, failure, 0.0), False
         try:
             async with self._limiter:
-                call = await self._ask(question)
+                call, shareable = await self._ask(question)
                 # nothing waits between the provider's answer and here: a cancelled run keeps what it has paid for
                 if call.error is None or call.error.kind == "refused":
-                    self._journal.append(
-                        JournalEntry.model_construct(
-                            key=question.key, time=now(), attribution=question.attribution, call=call
-                        )
-                    )
+                    self._write_down(question, call)
                     self._ledger.settle(reservation, call)
-            return call
+            return call, shareable
         finally:
             self._ledger.release(reservation)
             if self._freed is not None:
                 self._freed.set()
                 self._freed = None
+
+    def _given(self, question: _Question, stored: Stored) -> Call:
+        """An answer of the shared cache as a call of this case. What it would have cost is told as of today."""
+        usage = Usage.model_validate(stored.response.get("usage") or {})
+        call = self._call(question, self._redacted(stored.response), usage, stored.latency_ms, cached=True)
+        self._write_down(question, call)
+        self._ledger.add(question.attribution.role, call)
+        return call
+
+    def _write_down(self, question: _Question, call: Call) -> None:
+        self._journal.append(
+            JournalEntry.model_construct(key=question.key, time=now(), attribution=question.attribution, call=call)
+        )
 
     async def _reserve(self, question: _Question) -> Reservation:
         """Hold room in the budget; wait while only calls in flight stand in the way, as they may cost less."""
@@ -219,7 +251,7 @@ class Gateway:
             await self._freed.wait()
         return reservation
 
-    async def _ask(self, question: _Question) -> Call:
+    async def _ask(self, question: _Question) -> tuple[Call, bool]:
         provider = self._provider(question.attribution.role)
         started = time.perf_counter()
         try:
@@ -228,20 +260,27 @@ class Gateway:
         except ModelFailure as failure:
             if failure.kind == "configuration":
                 raise ConfigurationError(f"{question.model}: {failure.message}", hint=failure.hint) from failure
-            return self._failed(question, failure, time.perf_counter() - started)
-        return self._answered(question, completion, time.perf_counter() - started)
+            return self._failed(question, failure, time.perf_counter() - started), False
+        seconds = time.perf_counter() - started
+        response = completion.model_dump(mode="json")
+        redacted = self._redacted(response)
+        call = self._call(question, redacted, completion.usage, round(seconds * 1000, 3))
+        # an answer that this domain redacts would be a wrong one for a domain that does not
+        return call, redacted == response
 
-    def _answered(self, question: _Question, completion: Completion, seconds: float) -> Call:
-        usage = completion.usage
+    def _call(
+        self, question: _Question, response: Any, usage: Usage, latency_ms: float, *, cached: bool = False
+    ) -> Call:
         return Call.model_construct(
             ordinal=question.ordinal,
             request=self._redacted(question.body),
-            response=self._redacted(completion.model_dump(mode="json")),
+            response=response,
             model=question.model,
             input_tokens=usage.input_tokens,
             output_tokens=usage.output_tokens,
             usd=self._prices.cost(question.spec, usage),
-            latency_ms=round(seconds * 1000, 3),
+            latency_ms=latency_ms,
+            cached=cached,
         )
 
     def _failed(self, question: _Question, failure: ModelFailure, seconds: float) -> Call:

@@ -85,11 +85,12 @@ def rate_of(config: RunConfig, found: Evaluation) -> Rate:
     incoming, outgoing = sum(call.input_tokens for call in calls), sum(call.output_tokens for call in calls)
     prices = PriceTable(config.prices)
     priced = all(prices.price(spec) is not None for spec in config.models.values())
+    # what the shared cache has answered counts as well: the next harness asks otherwise
     return Rate(
-        calls=(spent.calls - len(calls)) / count,
-        input_tokens=(spent.input_tokens - incoming) / count,
-        output_tokens=(spent.output_tokens - outgoing) / count,
-        usd=spent.usd / count if priced and not spent.unpriced_calls else None,
+        calls=(spent.calls + spent.cached_calls - len(calls)) / count,
+        input_tokens=(spent.input_tokens + spent.saved_input_tokens - incoming) / count,
+        output_tokens=(spent.output_tokens + spent.saved_output_tokens - outgoing) / count,
+        usd=(spent.usd + spent.saved_usd) / count if priced and not spent.unpriced_calls else None,
         learn_calls=len(calls) / times,
         learn_tokens=(incoming + outgoing) / times,
     )

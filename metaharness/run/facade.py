@@ -49,8 +49,11 @@ class Run:
         *,
         runner: CaseRunner | None,
         providers: Mapping[Role, Provider] | None,
+        cache: bool | str | None = None,
     ) -> None:
         config = store.record.config
+        if cache is not None:
+            config = config.model_copy(update={"cache": cache})
         self.store = store
         self.config = config
         self.domain = ground.domain
@@ -118,6 +121,7 @@ class Run:
         raised: Budget | None = None,
         runner: CaseRunner | None = None,
         providers: Mapping[Role, Provider] | None = None,
+        cache: bool | str | None = None,
     ) -> Self:
         """Go on recording a run that was interrupted or has ended.
 
@@ -126,6 +130,7 @@ class Run:
             raised: Upper bounds that replace those the run has, from now on; None in a field keeps one.
             runner: As in `create`.
             providers: As in `create`.
+            cache: The shared cache to use this time, as in `RunConfig`; None: that of the run.
 
         Raises:
             MetaharnessError: It is recorded by another process, is damaged, or its domain has changed.
@@ -134,7 +139,7 @@ class Run:
         store, ground, ledger = recording.store, recording.ground, recording.ledger
         with closed_on_error(store):
             require_sealed(store)
-            run = cls(store, ground, ledger, runner=runner, providers=recording.providers)
+            run = cls(store, ground, ledger, runner=runner, providers=recording.providers, cache=cache)
             ledger.restore(
                 (),
                 candidates=proposed(run.history),

@@ -206,7 +206,13 @@ class Finishing:
         ground = Ground(recorded.ground.domain, self.holdout.split, cases, recorded.ground.train)
         journal = sealed_journal(self.store)
         machinery = Machinery(
-            self.config, ground, journal, self.ledger, runner=self._runner, providers=recorded.providers
+            # no shared cache: prompts that hold sealed cases stay in this run, and its number is a fresh one
+            self.config.model_copy(update={"cache": False}),
+            ground,
+            journal,
+            self.ledger,
+            runner=self._runner,
+            providers=recorded.providers,
         )
         machinery.stopping = self.stopping
         self._machinery = machinery

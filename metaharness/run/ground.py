@@ -112,10 +112,11 @@ def check_start(config: RunConfig, ground: Ground) -> None:
 
 def _check_priced(config: RunConfig, ground: Ground) -> None:
     target = config.models["target"]
-    if any(o.name == "usd" for o in ground.domain.objectives) and PriceTable(config.prices).price(target) is None:
+    prices = PriceTable(config.prices)
+    if any(o.name == "usd" for o in ground.domain.objectives) and prices.price(target) is None:
         raise ConfigurationError(
             f"usd is an objective of {ground.domain.name}, and the price of {target.id} is unknown",
-            hint=f"tell it: --price {target.id}=INPUT,OUTPUT in dollars per million tokens",
+            hint=prices.advice(target),
         )
 
 

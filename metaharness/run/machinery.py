@@ -17,6 +17,7 @@ from metaharness.gateway.budget import Ledger
 from metaharness.gateway.gateway import Journal
 from metaharness.gateway.prices import PriceTable
 from metaharness.gateway.providers import Provider
+from metaharness.gateway.shared import open_shared
 from metaharness.records import Role
 from metaharness.run.ground import Ground, sandbox_of
 from metaharness.sandbox import WarmPool, warm_size
@@ -38,7 +39,7 @@ class Machinery:
         """Set it up; nothing is started before it is entered.
 
         Args:
-            config: Models, prices, concurrency and sandbox.
+            config: Models, prices, concurrency, shared cache and sandbox.
             ground: The domain and the cases that will be asked.
             journal: Where completed calls are kept.
             ledger: The budget.
@@ -54,6 +55,7 @@ class Machinery:
             concurrency=config.concurrency,
             redact=ground.redact,
             providers=providers,
+            shared=open_shared(config.cache),
         )
         self._background = AsyncExitStack()
         self._pool: WarmPool | None = None

@@ -16,6 +16,7 @@ from metaharness.evaluation.session import Doors
 from metaharness.gateway import Gateway, MemoryJournal
 from metaharness.gateway.budget import Ledger
 from metaharness.gateway.prices import PriceTable
+from metaharness.gateway.shared import open_shared
 from metaharness.loading import read_candidate
 from metaharness.records import LEARN, CaseTrace, EvaluationPlan, ObjectiveRecord, Rejection, Score, Spent, now
 from metaharness.run.evaluating import Pair, Tally, evaluate_left, make_score
@@ -65,10 +66,10 @@ async def evaluate_harness(
 
     Args:
         harness: The file, or a folder that holds `harness.py`.
-        config: Domain, model, trials, limit, seed, concurrency, sandbox and budget; the rest is not used.
+        config: What it says of rounds and candidates is not used.
         split: `train` or `search`.
         ladder: Whether to check the harness first, and refuse what fails.
-        first_trial: The number of the first trial; see `fresh_trial`.
+        first_trial: The number of the first trial; that of `fresh_trial` neither reads nor fills the shared cache.
         listen: Told every trace as it comes.
         stop: Asked before each case; True starts no further one.
 
@@ -86,7 +87,7 @@ async def evaluate_harness(
         return result
     tally = Tally(objectives, [(case_id, first_trial + trial) for case_id, trial in ground.pairs(config.trials)], now())
     runner = SandboxRunner(ground.material(sandbox_of(config, ground), stop))
-    gateway, ledger = _gateway(config, ground)
+    gateway, ledger = _gateway(config, ground, first_trial)
     ledger.charge_case_evaluations(len(tally.planned))
     job = _Job(runner, _plan(harness, files, config, ground, tally.planned), Doors(gateway), tally, result, listen)
     try:
@@ -103,7 +104,7 @@ async def evaluate_harness(
     return result
 
 
-def _gateway(config: RunConfig, ground: Ground) -> tuple[Gateway, Ledger]:
+def _gateway(config: RunConfig, ground: Ground, first_trial: int) -> tuple[Gateway, Ledger]:
     """A gateway that remembers as long as the evaluation lasts."""
     prices = PriceTable(config.prices)
     ledger = Ledger(config.budget, prices)
@@ -114,6 +115,8 @@ def _gateway(config: RunConfig, ground: Ground) -> tuple[Gateway, Ledger]:
         prices=prices,
         concurrency=config.concurrency,
         redact=ground.redact,
+        # an answer to a trial that nobody has used is in no cache, and none is to be kept for nobody
+        shared=None if first_trial >= FRESH_TRIALS else open_shared(config.cache),
     )
     return gateway, ledger
 

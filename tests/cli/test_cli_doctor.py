@@ -39,7 +39,7 @@ from metaharness.errors import StoreError
 from metaharness.store import owner_of
 
 SECRET = "sk-proj-Zq81mNv0RtYwXc5B"
-AREAS = ("python", "environment", "keys", "sandbox", "models", "run folder", "runs")
+AREAS = ("python", "environment", "keys", "sandbox", "models", "shared cache", "run folder", "runs")
 VARIABLES = ("ANTHROPIC_API_KEY", "OPENAI_API_KEY", "MOONSHOT_API_KEY", "ANTHROPIC_BASE_URL", "OPENAI_BASE_URL")
 Row = dict[str, Any]
 

@@ -156,16 +156,18 @@ def test_a_resumed_ledger_goes_on_where_the_journal_ends() -> None:
     assert ledger.spent == Spent(
         candidates=2,
         case_evaluations=9,
-        calls=2,
-        input_tokens=55,
-        output_tokens=11,
+        calls=1,
+        input_tokens=50,
+        output_tokens=10,
         usd=0.25,
-        unpriced_calls=1,
+        cached_calls=1,
+        saved_input_tokens=5,
+        saved_output_tokens=1,
         seconds=63.5,
     )
     assert ledger.totals["target", "openai:gpt"].cached == 1
-    assert ledger.remaining("tokens") == 34
-    assert ledger.remaining("calls") == 1
+    assert ledger.remaining("tokens") == 40
+    assert ledger.remaining("calls") == 2
 
 
 def test_a_reservation_is_settled_once() -> None:

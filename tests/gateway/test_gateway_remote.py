@@ -528,7 +528,7 @@ def test_a_missing_package_is_named_with_the_command_that_installs_it() -> None:
 @pytest.mark.parametrize("package", ["anthropic", "openai"])
 def test_a_package_is_asked_for_in_the_versions_that_the_project_states(package: str) -> None:
     project = tomllib.loads((Path(__file__).resolve().parents[2] / "pyproject.toml").read_text(encoding="utf-8"))
-    (stated,) = project["project"]["optional-dependencies"][package]
+    stated, _prices = project["project"]["optional-dependencies"][package]
     assert set(sdk_bounds(package).split(",")) == set(stated.removeprefix(package).split(","))
     assert install_hint(package).endswith(f"elsewhere: uv pip install '{package}{sdk_bounds(package)}'")
     assert "install 'metaharness" not in install_hint(package), "whoever owns that name on the index, it is not us"

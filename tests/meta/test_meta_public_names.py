@@ -39,6 +39,7 @@ PUBLIC = {
         "split_cases",
     ],
     "metaharness.errors": [
+        "CacheError",
         "CandidateError",
         "ConfigurationError",
         "CorruptRecordError",

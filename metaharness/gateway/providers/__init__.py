@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from importlib import import_module
 from typing import Any, Protocol, cast
@@ -12,7 +13,8 @@ from metaharness.messages import Completion, ModelRequest, ModelSpec
 from metaharness.records import Role
 
 FORMS = "embedded:icl, scripted:PATH, anthropic:NAME or openai:NAME"
-_LOCAL = ("embedded", "scripted")
+IN_PROCESS = ("embedded", "scripted")
+"""Answer inside this process."""
 _REMOTE = ("anthropic", "openai")
 
 
@@ -43,7 +45,7 @@ def open_provider(spec: ModelSpec) -> Provider:
         UsageError: There is no such provider, or its script cannot be read.
         ConfigurationError: A package or a key is missing.
     """
-    if spec.provider not in _LOCAL + _REMOTE:
+    if spec.provider not in IN_PROCESS + _REMOTE:
         raise _unknown(spec.provider, spec.id)
     module = _module(spec.provider)
     if spec.provider == "embedded":
@@ -79,7 +81,7 @@ def parse_model(text: str, base_url: str | None = None) -> ModelSpec:
             f"{text!r} does not say which provider the model belongs to",
             hint=f"valid forms: {FORMS}; perhaps anthropic:{text or 'NAME'} or openai:{text or 'NAME'}",
         )
-    if provider not in _LOCAL + _REMOTE:
+    if provider not in IN_PROCESS + _REMOTE:
         raise _unknown(provider, text)
     if not name:
         raise UsageError(f"{text!r} names no model", hint=f"valid forms: {FORMS}")
@@ -90,12 +92,19 @@ def parse_model(text: str, base_url: str | None = None) -> ModelSpec:
     return ModelSpec(provider=provider, name=name, base_url=base_url)
 
 
+def address(spec: ModelSpec) -> str | None:
+    """Where a model is really asked, as its SDK decides: the base URL, or that of the environment; None: its own."""
+    if spec.provider in IN_PROCESS:
+        return None
+    return spec.base_url or os.environ.get(f"{spec.provider.upper()}_BASE_URL") or None
+
+
 def _module(provider: str) -> Any:
     return import_module(f"{__name__}.{provider}")
 
 
 def _check_base_url(provider: str, base_url: str) -> None:
-    if provider in _LOCAL:
+    if provider in IN_PROCESS:
         raise UsageError(
             f"a base URL does not fit {provider} models: they answer without a network", hint="leave the base URL out"
         )

@@ -111,6 +111,7 @@ def read_message(body: Any) -> Completion:
             output_tokens=usage["output_tokens"],
             cache_read_tokens=read,
             cache_write_tokens=written,
+            cache_write_1h_tokens=(usage.get("cache_creation") or {}).get("ephemeral_1h_input_tokens") or 0,
         ),
         model=body.get("model") or "",
     )

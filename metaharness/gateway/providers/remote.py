@@ -62,10 +62,13 @@ def sdk_bounds(package: str) -> str:
     return next((match[1].strip() for match in found if match), "")
 
 
-def install_hint(package: str) -> str:
-    """How an SDK is installed. This package itself is on no index, so it is not named to a package manager."""
+def install_hint(package: str, *, extra: str | None = None) -> str:
+    """How a package of an extra is installed; None: the extra has its name.
+
+    This package itself is on no index, so it is not named to a package manager.
+    """
     requirement = f"{package}{sdk_bounds(package)}"
-    return f"in a clone of metaharness: uv sync --extra {package}; elsewhere: uv pip install '{requirement}'"
+    return f"in a clone of metaharness: uv sync --extra {extra or package}; elsewhere: uv pip install '{requirement}'"
 
 
 def read_key(variable: str, *, placeholder: str | None = None) -> str:
