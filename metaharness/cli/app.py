@@ -17,6 +17,7 @@ import typer
 from typer.core import TyperGroup
 
 from metaharness import __version__
+from metaharness.cli.telling import telling
 from metaharness.cli.text import printable
 from metaharness.errors import MetaharnessError
 
@@ -156,6 +157,7 @@ def main(argv: list[str] | None = None) -> int:
         submit,
     )
 
+    telling()
     try:
         code = app(args=argv, prog_name="metaharness", standalone_mode=False)
         if sys.stdout is not None:  # as it is where a process was started without one
