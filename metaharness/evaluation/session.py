@@ -151,9 +151,7 @@ class Session:
         if self._load_report and driver is not None:
             return DomainError(f"{driver} cannot be loaded: {self._load_report.get('message')}")
         problem = self._load_report.get("message") or self.lost or f"it took longer than {START_SECONDS:g} s"
-        hint = (
-            "check Domain.python (a Python 3.9 or later) or what it has installed, and limits.memory_mb of the domain"
-        )
+        hint = "check Domain.python (a Python 3.9 or later) or its packages, and limits.memory_mb of the domain"
         return SandboxError(f"a worker could not start: {problem}", hint=hint)
 
     async def _run(self, frame: dict[str, Any], case_id: str, trial: int, seconds: float) -> Ended:

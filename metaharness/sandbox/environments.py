@@ -175,17 +175,8 @@ def _build(root: Path, key: str, base: str, requirements: Requirements) -> Envir
     _uv([uv, "venv", "--quiet", "--no-project", "--python", base, folder], requirements)
     python = folder / "bin" / "python"
     # hardlink: a link into somebody's cache would lead to nothing inside a sandbox
-    install: list[str | Path] = [
-        uv,
-        "pip",
-        "install",
-        "--python",
-        python,
-        "--link-mode",
-        "hardlink",
-        "--compile-bytecode",
-    ]
-    _uv([*install, "--requirements", requirements.file], requirements)
+    options = ["--link-mode", "hardlink", "--compile-bytecode", "--requirements"]
+    _uv([uv, "pip", "install", "--python", python, *options, requirements.file], requirements)
     packages = _packages(folder)
     record = {"folder": folder.name, "size": _size(folder), "packages": packages}
     unfinished = root / f"{folder.name}.json"
