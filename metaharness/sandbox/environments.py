@@ -109,11 +109,11 @@ def make_private(folder: Path) -> None:
 
 
 def find_uv(variables: Mapping[str, str] = os.environ) -> Path | None:
-    """The program uv: beside this Python, on PATH, or where its installers put it; None where it is not."""
+    """The program uv: on PATH, beside this Python, or where its installers put it; None where it is not."""
     home = variables.get("HOME")
     beside = [str(Path(sys.executable).parent), sysconfig.get_path("scripts")]
     installed = [f"{home}/.local/bin", f"{home}/.cargo/bin"] if home else []
-    places = [*beside, *variables.get("PATH", os.defpath).split(os.pathsep), *installed]
+    places = [*variables.get("PATH", os.defpath).split(os.pathsep), *beside, *installed]
     found = shutil.which("uv", path=os.pathsep.join(place for place in places if place))
     return Path(found) if found else None
 
