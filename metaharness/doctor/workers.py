@@ -11,11 +11,12 @@ import anyio
 
 from metaharness.configuration import RunConfig
 from metaharness.doctor.findings import Finding
-from metaharness.domain import Case, Domain, GradeContext, Objective, Split
+from metaharness.domain import REQUIREMENTS, Case, Domain, GradeContext, Objective, Split
 from metaharness.messages import ModelSpec
 from metaharness.run.standalone import Evaluation, evaluate_harness
 from metaharness.sandbox.advising import Machine, best_command, look
 from metaharness.sandbox.choosing import CONTAINED, Tried, tried, way_out
+from metaharness.sandbox.environments import INSTALL_UV, elsewhere, environments_folder, find_uv, unsafe
 
 HARNESS = """
 class Harness:
@@ -25,6 +26,7 @@ class Harness:
 BEST = next(iter(CONTAINED))
 UNCONTAINED = "process"
 UNKNOWN = "no file here says what forbids it: see its own words; what `--sandbox auto` takes instead contains as well"
+NO_UV = f"uv is not here; a domain with {REQUIREMENTS} needs it: {INSTALL_UV}"
 NOTHING_HOLDS = "nothing here contains candidate code, so `--sandbox auto` refuses"
 
 
@@ -53,6 +55,22 @@ def workers() -> Iterator[Finding]:
     holding = [one.name for one in found if one.problem is None]
     yield from contained(found, look())
     yield _worked_in(holding[0] if holding else UNCONTAINED)
+    yield environments(find_uv(), environments_folder())
+
+
+def environments(uv: Path | None, folder: Path) -> Finding:
+    """Whether what a domain's harnesses may import can be installed, and where that is kept.
+
+    Args:
+        uv: The program; None where there is none, which matters to few domains.
+        folder: Where environments are kept; it need not be there.
+    """
+    problem = unsafe(folder)
+    if problem is not None:
+        return Finding("sandbox", "environments", "warning", f"{folder} is not used: {problem}", elsewhere())
+    kept = len(list(folder.glob("*.json"))) if folder.is_dir() else 0
+    found = f"{kept} in {folder}; " + (f"{uv} installs what {REQUIREMENTS} says" if uv is not None else NO_UV)
+    return Finding("sandbox", "environments", "ok", found)
 
 
 def contained(found: Sequence[Tried], machine: Machine) -> Iterator[Finding]:

@@ -74,7 +74,7 @@ def environment_for(file: Path) -> Environment:
             make_private(root)
             _known[root, key] = _found(root, key) or _built(root, key, base, requirements)
         except OSError as error:
-            raise SandboxError(f"no environment can be kept in {root}: {error}", hint=_elsewhere()) from error
+            raise SandboxError(f"no environment can be kept in {root}: {error}", hint=elsewhere()) from error
     return _known[root, key]
 
 
@@ -96,16 +96,22 @@ def make_private(folder: Path) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
     with suppress(FileExistsError):
         folder.mkdir(mode=0o700)
-    about = folder.lstat()
-    problem = None
-    if not stat.S_ISDIR(about.st_mode):
-        problem = "it is no folder"
-    elif about.st_uid != os.getuid():
-        problem = "it belongs to somebody else"
-    elif about.st_mode & OTHERS_WRITE:
-        problem = "others can write to it"
+    problem = unsafe(folder)
     if problem is not None:
-        raise SandboxError(f"environments are not kept in {folder}: {problem}", hint=_elsewhere())
+        raise SandboxError(f"environments are not kept in {folder}: {problem}", hint=elsewhere())
+
+
+def unsafe(folder: Path) -> str | None:
+    """Why nothing is imported from that folder; None where all is well, or where it is not there yet."""
+    try:
+        about = folder.lstat()
+    except FileNotFoundError:
+        return None
+    if not stat.S_ISDIR(about.st_mode):
+        return "it is no folder"
+    if about.st_uid != os.getuid():
+        return "it belongs to somebody else"
+    return "others can write to it" if about.st_mode & OTHERS_WRITE else None
 
 
 def find_uv(variables: Mapping[str, str] = os.environ) -> Path | None:
@@ -118,7 +124,8 @@ def find_uv(variables: Mapping[str, str] = os.environ) -> Path | None:
     return Path(found) if found else None
 
 
-def _elsewhere() -> str:
+def elsewhere() -> str:
+    """What to do about a folder that is not safe or cannot be written."""
     return f"make it your own and closed to others (chmod 700), or name another folder: export {VARIABLE}=FOLDER"
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from metaharness.doctor.findings import Finding
-from metaharness.doctor.workers import contained
+from metaharness.doctor.workers import contained, environments
 from metaharness.sandbox.advising import PROFILE, READY, Machine, best_command, look
 from metaharness.sandbox.choosing import Tried, way_out
 
@@ -159,3 +159,24 @@ def test_where_nothing_holds_the_best_command_comes_before_the_other_ways(tmp_pa
     assert (last.name, last.state, last.advice) == ("auto", "problem", way_out(poor))
     assert way_out(poor).startswith("sudo pacman -S --noconfirm bubblewrap; or --sandbox-command ")
     assert "say --sandbox process" in way_out(poor)
+
+
+def test_it_says_where_environments_are_kept_and_what_installs_them(tmp_path: Path) -> None:
+    (tmp_path / "kept").mkdir(mode=0o700)
+    (tmp_path / "kept" / "one.json").write_text("{}")
+    there = environments(Path("/usr/bin/uv"), tmp_path / "kept")
+    assert (there.state, there.advice) == ("ok", None)
+    assert there.found == f"1 in {tmp_path / 'kept'}; /usr/bin/uv installs what harness-requirements.txt says"
+    missing = environments(None, tmp_path / "not yet")
+    assert missing.state == "ok"
+    assert missing.found.startswith(f"0 in {tmp_path / 'not yet'}; uv is not here")
+    assert missing.found.endswith("needs it: pip install uv")
+    assert not (tmp_path / "not yet").exists()
+
+
+def test_a_folder_of_environments_that_is_not_safe_is_a_warning(tmp_path: Path) -> None:
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "kept").chmod(0o777)
+    found = environments(None, tmp_path / "kept")
+    assert (found.state, found.found) == ("warning", f"{tmp_path / 'kept'} is not used: others can write to it")
+    assert "METAHARNESS_ENVIRONMENTS" in (found.advice or "")
