@@ -21,7 +21,8 @@ from metaharness.records import now
 from metaharness.sandbox import Sandbox, open_sandbox
 from metaharness.sandbox.environments import Environment, environment_for
 
-PACKAGES = "harness_packages"
+PACKAGES, REQUIREMENTS = "harness_packages", "harness_requirements"
+"""What the provenance has of an environment: its packages, and the hash of what the domain asks for."""
 
 
 @dataclass(frozen=True)
@@ -168,7 +169,8 @@ def _hashes(ground: Ground) -> dict[str, Any]:
 
 def _packages(ground: Ground) -> dict[str, str]:
     """What harnesses could import, as the provenance has it; empty without requirements."""
-    return {} if ground.environment is None else {PACKAGES: " ".join(ground.environment.packages)}
+    found = ground.environment
+    return {} if found is None else {PACKAGES: " ".join(found.packages), REQUIREMENTS: found.content}
 
 
 def check_unchanged(record: RunRecord, ground: Ground) -> None:
@@ -181,9 +183,10 @@ def check_unchanged(record: RunRecord, ground: Ground) -> None:
     changed = [name for name in ("domain_hash", "evaluator_hash") if found[name] != getattr(record, name)]
     splits = found["split_hashes"].items()
     changed += [f"{split} split" for split, value in splits if record.split_hashes.get(split) != value]
-    if not changed and record.provenance.get(PACKAGES) != _packages(ground).get(PACKAGES):
-        # the same requirements, installed anew: another release fits them now
-        changed.append(f"installed packages, which were {record.provenance.get(PACKAGES)}")
+    was, found_now = record.provenance, _packages(ground)
+    if not changed and any(was.get(name) != found_now.get(name) for name in (PACKAGES, REQUIREMENTS)):
+        # the same lines, installed anew: another release fits them, or a wheel has other content
+        changed.append(f"what is installed for harnesses (was {was.get(PACKAGES)}, is {found_now.get(PACKAGES)})")
     if changed:
         what = ", ".join(name.replace("_hash", "") for name in changed)
         raise DomainError(

@@ -53,6 +53,8 @@ class Environment:
     """Its interpreter."""
     packages: tuple[str, ...]
     """What is installed in it, such as `numpy==2.3.0`, sorted."""
+    content: str
+    """The hash of the requirements that it was built for; see `Requirements.content`."""
 
 
 _known: dict[tuple[Path, str], Environment] = {}
@@ -139,7 +141,7 @@ def _found(root: Path, key: str) -> Environment | None:
         folder = root / record["folder"]
         if _size(folder) != tuple(record["size"]):
             return None
-        return Environment(str(folder / "bin" / "python"), tuple(record["packages"]))
+        return Environment(str(folder / "bin" / "python"), tuple(record["packages"]), record["content"])
     except (FileNotFoundError, ValueError, KeyError, TypeError):
         return None
 
@@ -185,12 +187,13 @@ def _build(root: Path, key: str, base: str, requirements: Requirements) -> Envir
     options = ["--link-mode", "hardlink", "--compile-bytecode", "--requirements"]
     _uv([uv, "pip", "install", "--python", python, *options, requirements.file], requirements)
     packages = _packages(folder)
-    record = {"folder": folder.name, "size": _size(folder), "packages": packages}
+    content = requirements.content
+    record = {"folder": folder.name, "size": _size(folder), "packages": packages, "content": content}
     unfinished = root / f"{folder.name}.json"
     unfinished.write_text(json.dumps(record, indent=1), encoding="utf-8")
     unfinished.replace(root / f"{key}.json")
-    tell.info("installed in %.1f s, %d packages, in %s", time.monotonic() - begun, len(packages), folder)
-    return Environment(str(python), tuple(packages))
+    tell.info("installed in %.1f s, in %s: %s", time.monotonic() - begun, folder, ", ".join(packages) or "nothing")
+    return Environment(str(python), tuple(packages), content)
 
 
 def _packages(folder: Path) -> list[str]:
