@@ -160,7 +160,7 @@ def _size(folder: Path) -> tuple[int, int]:
 
 
 def _built(root: Path, key: str, base: str, requirements: Requirements) -> Environment:
-    lock = FileLock(root / f"{key}.lock", fallback_to_soft=False)
+    lock = FileLock(root / f"{key}.building", fallback_to_soft=False)
     try:
         lock.acquire(blocking=False)
     except Timeout:
