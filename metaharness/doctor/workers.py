@@ -54,8 +54,8 @@ def workers() -> Iterator[Finding]:
     found = tried(None)
     holding = [one.name for one in found if one.problem is None]
     yield from contained(found, look())
-    yield _worked_in(holding[0] if holding else UNCONTAINED)
     yield environments(find_uv(), environments_folder())
+    yield _worked_in(holding[0] if holding else UNCONTAINED)
 
 
 def environments(uv: Path | None, folder: Path) -> Finding:
