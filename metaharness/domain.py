@@ -5,6 +5,7 @@
       evaluator.py    grade(context) -> bool | float | Grade   trusted, outside the sandbox
       driver.py       build, learn, ask                        inside the sandbox, optional
       DOMAIN.md       told to the proposer
+      harness-requirements.txt    what a harness may import beside the standard library, optional
       baselines/      harness files or folders; the first by name is iteration 000
       proposals/      what the scripted proposer replays, optional
 
@@ -40,6 +41,9 @@ MEASURES: Mapping[str, str] = {
     "latency_ms": "milliseconds waited for the model",
 }
 """Objectives that the engine measures itself, for every domain."""
+
+
+REQUIREMENTS = "harness-requirements.txt"
 
 
 class Split(StrEnum):
@@ -150,7 +154,7 @@ class Domain:
     online: bool = False
     """True: cases come in a fixed order, and after each answer the harness learns from it."""
     python: str | None = None
-    """An interpreter with what a harness may import; None: this one, standard library only."""
+    """An interpreter with what a harness may import; None: this one, with what `requirements` says."""
     root: Path = Path()
     """The folder of `domain.py`; set when it is loaded."""
 
@@ -169,6 +173,11 @@ class Domain:
     def driver(self) -> Path | None:
         """The file that drives a harness inside the sandbox; None for the default driver."""
         path = self.root / "driver.py"
+        return path if path.is_file() else None
+
+    def requirements(self) -> Path | None:
+        """The file that says what a harness may import; None for the standard library only, or what `python` has."""
+        path = self.root / REQUIREMENTS
         return path if path.is_file() else None
 
     def instructions(self) -> str:
@@ -257,11 +266,11 @@ def files_hash(files: Mapping[str, bytes]) -> str:
 
 
 def domain_hash(domain: Domain) -> str:
-    """SHA-256 over the Python files and DOMAIN.md beside `domain.py`: what decides how a candidate is scored."""
+    """SHA-256 over what decides how a candidate is scored: the Python files beside `domain.py`, and these two texts."""
     sources = {
         path.name: path.read_bytes()
         for path in domain.root.glob("*")
-        if path.is_file() and (path.suffix == ".py" or path.name == "DOMAIN.md")
+        if path.is_file() and (path.suffix == ".py" or path.name in ("DOMAIN.md", REQUIREMENTS))
     }
     return files_hash(sources)
 

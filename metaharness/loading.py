@@ -218,6 +218,9 @@ def _problems(domain: Domain) -> list[str]:
         problems += [problem for objective in domain.objectives if (problem := _objective_problem(objective))]
     if not callable(getattr(getattr(domain, "evaluator", None), "grade", None)):
         problems.append("`evaluator` has no method grade(context)")
+    requirements = domain.requirements()
+    if domain.python is not None and requirements is not None:
+        problems.append(f"`python` and {requirements} both say what a harness may import: keep one of them")
     if type(domain).cases is Domain.cases:
         problems.append("`cases(split)` is not implemented: it yields Case(id=..., input=..., expected=...)")
     return problems

@@ -52,6 +52,8 @@ class DomainReport:
     """Cases by split."""
     baselines: list[str] = field(default_factory=list)
     """Those that pass the ladder."""
+    packages: list[str] = field(default_factory=list)
+    """What was installed for harnesses, such as `numpy==2.3.0`; empty without harness-requirements.txt."""
     problems: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
@@ -72,6 +74,7 @@ async def check_domain(config: RunConfig) -> DomainReport:
     """
     ground = prepare(config)
     report = DomainReport(ground.domain.name)
+    report.packages = [] if ground.environment is None else list(ground.environment.packages)
     prints = _splits(ground.domain, report)
     _shared_text(prints, report)
     await _evaluator(ground.domain, next(iter(ground.cases.values())), report)

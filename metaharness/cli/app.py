@@ -6,7 +6,6 @@ Nothing of the engine is imported before a command needs it, so that `--help` is
 from __future__ import annotations
 
 import functools
-import logging
 import os
 import sys
 import traceback
@@ -18,6 +17,7 @@ import typer
 from typer.core import TyperGroup
 
 from metaharness import __version__
+from metaharness.cli.telling import telling
 from metaharness.cli.text import printable
 from metaharness.errors import MetaharnessError
 
@@ -101,13 +101,6 @@ def complain(message: str, hint: str | None = None) -> None:
         typer.echo(f"hint: {printable(hint)}", err=True)
 
 
-class _Warnings(logging.Handler):
-    """Tells what the engine warns of, such as a cache that it cannot use."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        typer.echo(f"warning: {printable(record.getMessage())}", err=True)
-
-
 def _cut_off(error: OSError) -> int:
     """The exit code where the output cannot be written: a full disk is told, a reader that went away is none to tell.
 
@@ -166,7 +159,7 @@ def main(argv: list[str] | None = None) -> int:
         submit,
     )
 
-    logging.getLogger("metaharness").handlers = [_Warnings()]
+    telling()
     try:
         code = app(args=argv, prog_name="metaharness", standalone_mode=False)
         if sys.stdout is not None:  # as it is where a process was started without one

@@ -52,6 +52,8 @@ def check(
     else:
         typer.echo(f"domain {report.domain}: " + ", ".join(f"{name} {count}" for name, count in report.splits.items()))
         typer.echo(f"baselines on the ladder: {', '.join(report.baselines) or 'none'}")
+        if report.packages:
+            typer.echo(f"harnesses may import: {', '.join(report.packages)}")
         for warning in report.warnings:
             typer.echo(f"warning: {warning}")
         for problem in report.problems:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import anyio
 
 from metaharness.configuration import RunConfig
 from metaharness.doctor.findings import Finding
-from metaharness.domain import Case, Domain, GradeContext, Objective, Split
+from metaharness.domain import REQUIREMENTS, Case, Domain, GradeContext, Objective, Split
 from metaharness.messages import ModelSpec
 from metaharness.run.standalone import Evaluation, evaluate_harness
-from metaharness.sandbox.choosing import CONTAINED, WAY_OUT, Tried, tried
+from metaharness.sandbox.advising import Machine, best_command, look
+from metaharness.sandbox.choosing import CONTAINED, Tried, tried, way_out
+from metaharness.sandbox.environments import INSTALL_UV, elsewhere, environments_folder, find_uv, unsafe
 
 HARNESS = """
 class Harness:
@@ -23,6 +25,8 @@ class Harness:
 """
 BEST = next(iter(CONTAINED))
 UNCONTAINED = "process"
+UNKNOWN = "no file here says what forbids it: see its own words; what `--sandbox auto` takes instead contains as well"
+NO_UV = f"uv is not here; a domain with {REQUIREMENTS} needs it: {INSTALL_UV}"
 NOTHING_HOLDS = "nothing here contains candidate code, so `--sandbox auto` refuses"
 
 
@@ -49,18 +53,48 @@ def workers() -> Iterator[Finding]:
     """What contains candidate code here, whether workers start and answer in it, and how soon."""
     found = tried(None)
     holding = [one.name for one in found if one.problem is None]
-    yield from map(_contained, found)
-    if not holding:
-        yield Finding("sandbox", "auto", "problem", NOTHING_HOLDS, WAY_OUT)
+    yield from contained(found, look())
+    yield environments(find_uv(), environments_folder())
     yield _worked_in(holding[0] if holding else UNCONTAINED)
 
 
-def _contained(one: Tried) -> Finding:
-    if one.problem is None:
-        found = "contains candidate code; `--sandbox auto` takes it"
-        return Finding("sandbox", one.name, "ok", found)
-    advice = WAY_OUT if one.name == BEST else None
-    return Finding("sandbox", one.name, "warning" if advice else "ok", f"cannot be used: {one.problem}", advice)
+def environments(uv: Path | None, folder: Path) -> Finding:
+    """Whether what a domain's harnesses may import can be installed, and where that is kept.
+
+    Args:
+        uv: The program; None where there is none, which matters to few domains.
+        folder: Where environments are kept; it need not be there.
+    """
+    problem = unsafe(folder)
+    if problem is not None:
+        return Finding("sandbox", "environments", "warning", f"{folder} is not used: {problem}", elsewhere())
+    kept = len(list(folder.glob("*.json"))) if folder.is_dir() else 0
+    found = f"{kept} in {folder}; " + (f"{uv} installs what {REQUIREMENTS} says" if uv is not None else NO_UV)
+    return Finding("sandbox", "environments", "ok", found)
+
+
+def contained(found: Sequence[Tried], machine: Machine) -> Iterator[Finding]:
+    """Which sandbox `auto` takes, why the stronger ones were passed over, and what makes the strongest work.
+
+    Args:
+        found: What was tried, the strongest first.
+        machine: What decides the advice.
+    """
+    passed: list[str] = []
+    for one in found:
+        if one.problem is None:
+            why = f", since {' and '.join(passed)} cannot be used" if passed else ""
+            yield Finding("sandbox", one.name, "ok", f"contains candidate code; `--sandbox auto` takes it{why}")
+            return
+        passed.append(one.name)
+        advice = (best_command(machine) or UNKNOWN) if one.name == strongest(machine) else None
+        yield Finding("sandbox", one.name, "warning" if advice else "ok", f"cannot be used: {one.problem}", advice)
+    yield Finding("sandbox", "auto", "problem", NOTHING_HOLDS, way_out(machine))
+
+
+def strongest(machine: Machine) -> str:
+    """The sandbox that this platform could have at best."""
+    return "sandbox-exec" if machine.platform == "darwin" else BEST
 
 
 def _worked_in(sandbox: str) -> Finding:

@@ -182,4 +182,4 @@ def _status(ended: Ended) -> tuple[Status, str | None]:
         return "ok", None
     if ended.timed_out:
         return "timeout", ended.error
-    return ("refused" if ended.refused else "harness_error"), ended.error
+    return ("refused" if ended.refused else "harness_error"), ended.told

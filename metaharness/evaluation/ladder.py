@@ -16,6 +16,7 @@ from typing import Any
 
 import anyio
 
+from metaharness.evaluation.advice import advised
 from metaharness.evaluation.scope import Ended
 from metaharness.evaluation.workbench import Workbench
 from metaharness.records import CaseTrace, Rejection, Stage, now
@@ -98,7 +99,7 @@ async def climb(bench: Workbench) -> Smoke:
     traces = [bench.learn_trace(trial, forward.learned)]
     traces += [await bench.trace(case_id, trial, ended) for case_id, ended in forward.answers.items()]
     return Smoke(
-        rejection=_learn_rejection(forward.learned) or _smoke_rejection(traces[1:]),
+        rejection=_learn_rejection(forward.learned) or _smoke_rejection(traces[1:], forward),
         traces=traces,
         order_dependent=_differ(forward, backward),
     )
@@ -122,15 +123,16 @@ async def _walk(bench: Workbench, trial: int, order: list[str], walk: _Walk) -> 
 def _learn_rejection(learned: Ended) -> Rejection | None:
     if learned.error is None or learned.fault is not None:
         return None
-    return _reject("learn", _last_line(learned.error), learned.error)
+    return _reject("learn", advised(_last_line(learned.error), learned.advice), learned.told)
 
 
-def _smoke_rejection(traces: list[CaseTrace]) -> Rejection | None:
+def _smoke_rejection(traces: list[CaseTrace], walk: _Walk) -> Rejection | None:
     """A candidate that fails a smoke case by its own fault; a refused request counts when both are refused."""
     for trace in traces:
         if trace.status in ("harness_error", "timeout"):
-            error = trace.error or trace.status
-            return _reject("smoke", _last_line(error), error)
+            ended = walk.answers[trace.case_id]
+            message = advised(_last_line(ended.error or trace.status), ended.advice)
+            return _reject("smoke", message, trace.error or trace.status)
     if traces and all(trace.status == "refused" for trace in traces):
         return _reject(
             "smoke", f"the model refused every request: {_last_line(traces[0].error or '')}", traces[0].error

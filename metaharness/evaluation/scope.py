@@ -12,6 +12,7 @@ from typing import Any
 
 import anyio
 
+from metaharness.evaluation.advice import NO_FACTS, Facts
 from metaharness.records import Attribution, Call
 from metaharness.sandbox.protocol import ProtocolError
 
@@ -79,6 +80,15 @@ class Ended:
     calls: list[Call] = field(default_factory=list)
     duration_ms: float = 0.0
     stdout_tail: str = ""
+    facts: Facts = NO_FACTS
+    """What the worker reports beside the error."""
+    advice: str = ""
+    """What to do about the error; empty when there is nothing to add."""
+
+    @property
+    def told(self) -> str | None:
+        """The error with the advice under it."""
+        return f"{self.error.rstrip()}\n{self.advice}" if self.error is not None and self.advice else self.error
 
     def followed_by(self, later: Ended) -> Ended:
         """Both as one: the end is that of the later one."""
@@ -156,6 +166,7 @@ class Scope:
             output=done.get("output") if error is None else None,
             error=error,
             stdout_tail=_text(done.get("stdout_tail"))[-TAIL_CHARS:],
+            facts=Facts.reported(done["error"]) if isinstance(done.get("error"), dict) else NO_FACTS,
         )
         # the worker's word alone is not believed
         really = any(call.error is not None and call.error.kind == "refused" for call in self._result.calls)

@@ -16,6 +16,7 @@ from pydantic import Field, ValidationError
 
 from metaharness.domain import Domain
 from metaharness.errors import ConfigurationError, DomainError, MetaharnessError, SandboxError
+from metaharness.evaluation.advice import Facts, advice, advised
 from metaharness.evaluation.scope import ERROR_CHARS, Ended, LimitError, Scope
 from metaharness.messages import ModelRequest
 from metaharness.records import LEARN, Attribution, Call, CallError, EvaluationPlan, Rejection
@@ -115,7 +116,7 @@ class Session:
             return Rejection(stage="import", message=f"importing the harness took longer than {seconds:g} s")
         if self.lost is not None:
             return Rejection(stage="import", message=f"while the harness was imported: {self.lost}")
-        return _rejection(self._load_report)
+        return _rejection(self._load_report, domain)
 
     async def learn(self, examples: list[dict[str, Any]], trial: int) -> Ended:
         """Show the harness the labelled examples."""
@@ -150,7 +151,7 @@ class Session:
         if self._load_report and driver is not None:
             return DomainError(f"{driver} cannot be loaded: {self._load_report.get('message')}")
         problem = self._load_report.get("message") or self.lost or f"it took longer than {START_SECONDS:g} s"
-        hint = "check Domain.python (a Python 3.9 or later) and limits.memory_mb of the domain"
+        hint = "check Domain.python (a Python 3.9 or later) or its packages, and limits.memory_mb of the domain"
         return SandboxError(f"a worker could not start: {problem}", hint=hint)
 
     async def _run(self, frame: dict[str, Any], case_id: str, trial: int, seconds: float) -> Ended:
@@ -318,13 +319,13 @@ def _answer(call: Call) -> dict[str, Any]:
     return {"completion": call.response}
 
 
-def _rejection(report: dict[str, Any]) -> Rejection | None:
+def _rejection(report: dict[str, Any], domain: Domain) -> Rejection | None:
     if report.get("kind") == "loaded":
         return None
     stage, trace = report.get("stage"), report.get("traceback")
     return Rejection(
         stage="interface" if stage == "interface" else "import",
-        message=str(report.get("message"))[:2000],
+        message=advised(str(report.get("message"))[:2000], advice(Facts.reported(report), domain)),
         traceback=trace[-ERROR_CHARS:] if isinstance(trace, str) else None,
     )
 

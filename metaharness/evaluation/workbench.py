@@ -9,6 +9,7 @@ from typing import Any
 
 from metaharness.domain import Case, Domain
 from metaharness.errors import MetaharnessError
+from metaharness.evaluation.advice import NO_FACTS, advice
 from metaharness.evaluation.grading import Grader
 from metaharness.evaluation.scope import Ended
 from metaharness.evaluation.session import Doors, Session, open_session
@@ -27,6 +28,8 @@ class Material:
     """The training cases as a worker gets them: input and expected answer, no ids."""
     stop: Callable[[], bool] = lambda: False
     """True once no further case is to be started."""
+    python: str | None = None
+    """The interpreter of workers; None takes the domain's."""
 
 
 class Workbench:
@@ -52,7 +55,7 @@ class Workbench:
 
     def open_worker(self, threads: int = 1) -> AbstractAsyncContextManager[Session]:
         """A fresh worker, in which so many cases may be open at the same time."""
-        python = self.material.domain.python
+        python = self.material.python or self.material.domain.python
         return open_session(self.material.sandbox, self.plan, self.doors, python=python, threads=threads)
 
     @contextmanager
@@ -82,7 +85,7 @@ class Workbench:
         """Ask one case."""
         ended = await session.ask(case_id, self.material.cases[case_id].input, trial)
         self.fatal = self.fatal or session.fatal
-        return ended
+        return self._advised(ended)
 
     async def trace(self, case_id: str, trial: int, ended: Ended) -> CaseTrace:
         """The line of a case, graded."""
@@ -99,7 +102,7 @@ class Workbench:
             case_id=LEARN,
             trial=trial,
             status=status,
-            error=ended.error,
+            error=ended.told,
             duration_ms=ended.duration_ms,
             stdout_tail=ended.stdout_tail,
             calls=ended.calls,
@@ -121,7 +124,10 @@ class Workbench:
     async def _learn(self, session: Session, examples: list[dict[str, Any]], trial: int) -> Ended:
         ended = await session.learn(examples, trial)
         self.fatal = self.fatal or session.fatal
-        return replace(ended, error=f"learn: {ended.error}") if ended.lost else ended
+        return self._advised(replace(ended, error=f"learn: {ended.error}") if ended.lost else ended)
+
+    def _advised(self, ended: Ended) -> Ended:
+        return ended if ended.facts == NO_FACTS else replace(ended, advice=advice(ended.facts, self.material.domain))
 
 
 def _first(group: BaseExceptionGroup[MetaharnessError]) -> MetaharnessError:

@@ -13,7 +13,7 @@ from typing import Any
 
 from metaharness import __version__
 from metaharness.configuration import RunRecord
-from metaharness.domain import Case, Domain, Split, cases_hash, domain_hash, split_cases
+from metaharness.domain import REQUIREMENTS, Case, Domain, Split, cases_hash, domain_hash, split_cases
 from metaharness.errors import DomainError, MetaharnessError, StoreError, UsageError
 from metaharness.exporting.texts import page, program, requirements
 from metaharness.history import History
@@ -24,9 +24,6 @@ from metaharness.scoring.scoreboard import Iteration
 from metaharness.store import RunStore
 from metaharness.store.encoding import json_page, map_text
 from metaharness.store.files import free_name
-
-REQUIREMENTS = "harness-requirements.txt"
-"""Beside `harness.py` or `domain.py`: packages that the harness imports, as pip reads them."""
 
 
 @dataclass(frozen=True)
@@ -148,10 +145,10 @@ def _from_domain(record: RunRecord, *, examples: bool) -> _FromDomain:
     try:
         domain, train = _unchanged(record, examples=examples)
         driver = domain.driver()
-        beside = domain.root / REQUIREMENTS
+        beside = domain.requirements()
         found = _FromDomain(
             driver=driver.read_bytes() if driver is not None else None,
-            requirements=beside.read_text(encoding="utf-8") if beside.is_file() else "",
+            requirements=beside.read_text(encoding="utf-8") if beside is not None else "",
             call_seconds=domain.limits.call_seconds,
         )
     except (DomainError, OSError, UnicodeDecodeError) as error:

@@ -32,7 +32,7 @@ CLOSE_SECONDS = 10.0
 """How long closing waits for what is still to be written."""
 BATCH = 256
 
-_log = logging.getLogger("metaharness")
+_log = logging.getLogger(__name__)
 _Failures = (sqlite3.Error, OSError, CacheError, Timeout)
 
 

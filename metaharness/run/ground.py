@@ -7,7 +7,7 @@ import random
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 from metaharness import __version__
@@ -19,6 +19,10 @@ from metaharness.gateway.prices import PriceTable
 from metaharness.loading import load_domain
 from metaharness.records import now
 from metaharness.sandbox import Sandbox, open_sandbox
+from metaharness.sandbox.environments import Environment, environment_for
+
+PACKAGES, REQUIREMENTS = "harness_packages", "harness_requirements"
+"""What the provenance has of an environment: its packages, and the hash of what the domain asks for."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,22 @@ class Ground:
     """By id, in the order in which they are evaluated."""
     train: Sequence[Case]
 
+    @cached_property
+    def environment(self) -> Environment | None:
+        """What was installed for the domain's harnesses; built when it is first asked for. None without requirements.
+
+        Raises:
+            DomainError: The file of requirements cannot be used.
+            SandboxError: It cannot be installed.
+        """
+        file = self.domain.requirements()
+        return None if file is None else environment_for(file)
+
+    @property
+    def python(self) -> str | None:
+        """The interpreter of workers; None is the engine's own. Raises what `environment` does."""
+        return self.domain.python if self.environment is None else self.environment.python
+
     def material(self, sandbox: Sandbox, stop: Callable[[], bool]) -> Material:
         """What evaluations are made of."""
         examples: list[dict[str, Any]] = []
@@ -40,7 +60,7 @@ class Ground:
                 examples.extend({"input": case.input, "expected": case.expected} for case in self.train)
             return examples
 
-        return Material(self.domain, sandbox, self.cases, shown, stop)
+        return Material(self.domain, sandbox, self.cases, shown, stop, self.python)
 
     @property
     def redact(self) -> Callable[[str], str] | None:
@@ -82,7 +102,7 @@ def sandbox_of(config: RunConfig, ground: Ground) -> Sandbox:
         UsageError: There is no such sandbox.
         SandboxError: It does not work on this machine.
     """
-    return open_sandbox(config.sandbox, python=ground.domain.python, command=config.sandbox_command)
+    return open_sandbox(config.sandbox, python=ground.python, command=config.sandbox_command)
 
 
 def check_start(config: RunConfig, ground: Ground) -> None:
@@ -128,12 +148,14 @@ def record_factory(config: RunConfig, ground: Ground) -> Callable[[str], RunReco
         config=config,
         domain_name=domain.name,
         objectives=[objective.record() for objective in domain.objectives],
+        packages=_packages(ground),
         **hashes(ground),
     )
 
 
-def _record(run_id: str, **fields: Any) -> RunRecord:
+def _record(run_id: str, packages: dict[str, str], **fields: Any) -> RunRecord:
     provenance = {"metaharness": __version__, "python": sys.version.split()[0], "platform": platform.platform()}
+    provenance |= packages
     return RunRecord(run_id=run_id, created=now(), provenance=provenance, **fields)
 
 
@@ -147,6 +169,12 @@ def hashes(ground: Ground) -> dict[str, Any]:
     }
 
 
+def _packages(ground: Ground) -> dict[str, str]:
+    """What harnesses could import, as the provenance has it; empty without requirements."""
+    found = ground.environment
+    return {} if found is None else {PACKAGES: " ".join(found.packages), REQUIREMENTS: found.content}
+
+
 def check_unchanged(record: RunRecord, ground: Ground) -> None:
     """Make sure that the run goes on with the domain it was begun with.
 
@@ -157,6 +185,10 @@ def check_unchanged(record: RunRecord, ground: Ground) -> None:
     changed = [name for name in ("domain_hash", "evaluator_hash") if found[name] != getattr(record, name)]
     splits = found["split_hashes"].items()
     changed += [f"{split} split" for split, value in splits if record.split_hashes.get(split) != value]
+    was, found_now = record.provenance, _packages(ground)
+    if not changed and any(was.get(name) != found_now.get(name) for name in (PACKAGES, REQUIREMENTS)):
+        # the same lines, installed anew: another release fits them, or a wheel has other content
+        changed.append(f"what is installed for harnesses (was {was.get(PACKAGES)}, is {found_now.get(PACKAGES)})")
     if changed:
         what = ", ".join(name.replace("_hash", "") for name in changed)
         raise DomainError(

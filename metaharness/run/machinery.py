@@ -61,7 +61,7 @@ class Machinery:
         self._pool: WarmPool | None = None
         if runner is None:
             size = warm_size(config.concurrency)
-            self._pool = WarmPool(sandbox_of(config, ground), ground.domain.python, size)
+            self._pool = WarmPool(sandbox_of(config, ground), ground.python, size)
             runner = SandboxRunner(ground.material(self._pool, lambda: self.stopping))
         self.runner: CaseRunner = runner
         self.doors = Doors(self._gateway)

@@ -25,6 +25,7 @@ from anyio.abc import ByteStream
 
 from metaharness.errors import SandboxError
 from metaharness.sandbox import seccomp
+from metaharness.sandbox.advising import best_command, look, places
 from metaharness.sandbox.bootstrap import BOOT, program
 from metaharness.sandbox.interpreter import Interpreter, find_interpreter
 from metaharness.sandbox.process import ENVIRONMENT, Launch, LocalProcess, start_worker
@@ -43,7 +44,7 @@ WHERE_SUPPORTED = "--disable-userns"
 NEEDED = "--size"
 """Of bubblewrap 0.7 and later: without it the tmpfs would be bounded by the machine's memory."""
 DEATH_SECONDS = 10.0
-HINT = "install it (apt install bubblewrap), use --sandbox-command with a container, or --sandbox process"
+OTHERWISE = "use --sandbox landlock, --sandbox-command with a container, or --sandbox process"
 
 
 class Bubblewrapped(LocalProcess):
@@ -105,9 +106,9 @@ class BubblewrapSandbox:
         Raises:
             SandboxError: It is missing or too old, or there is no filter for this architecture.
         """
-        program = shutil.which("bwrap", path=os.defpath + ":/usr/local/bin:" + os.environ.get("PATH", ""))
+        program = shutil.which("bwrap", path=places())
         if program is None:
-            raise SandboxError("bubblewrap is not installed", hint=HINT)
+            raise SandboxError("bubblewrap is not installed", hint=_hint())
         self._program = program
         self._options = _options(program)
         self._filter = seccomp.settings()
@@ -136,6 +137,11 @@ class BubblewrapSandbox:
             os.close(tell)
 
 
+def _hint() -> str:
+    best = best_command(look())
+    return f"{best}; or {OTHERWISE}" if best else OTHERWISE
+
+
 @lru_cache
 def _options(program: str) -> tuple[str, ...]:
     """What separates the worker, as far as this bubblewrap knows it."""
@@ -144,9 +150,9 @@ def _options(program: str) -> tuple[str, ...]:
             [program, "--help"], capture_output=True, text=True, env={}, timeout=30, check=False
         )
     except (OSError, subprocess.SubprocessError) as error:
-        raise SandboxError(f"cannot start {program}: {error}", hint=HINT) from error
+        raise SandboxError(f"cannot start {program}: {error}", hint=_hint()) from error
     if NEEDED not in done.stdout:
-        raise SandboxError(f"{program} is too old: it has no option {NEEDED}; 0.8 is wanted", hint=HINT)
+        raise SandboxError(f"{program} is too old: it has no option {NEEDED}; 0.8 is wanted", hint=_hint())
     return (*ISOLATE, WHERE_SUPPORTED) if WHERE_SUPPORTED in done.stdout else ISOLATE
 
 

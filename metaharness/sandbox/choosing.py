@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import anyio
 
 from metaharness.errors import SandboxError, UsageError
+from metaharness.sandbox.advising import Machine, best_command, look
 from metaharness.sandbox.bubblewrap import BubblewrapSandbox
 from metaharness.sandbox.command import CommandSandbox
 from metaharness.sandbox.interpreter import find_interpreter
@@ -29,15 +30,7 @@ CONTAINED: Mapping[str, Callable[[], Sandbox]] = {
 }
 """The strongest first."""
 NAMES = ("auto", *CONTAINED, "process")
-WAY_OUT = (
-    "install bubblewrap (apt install bubblewrap); or --sandbox-command 'docker run ...'; "
-    "or, for harnesses that you would run by hand, say --sandbox process"
-)
-NO_NAMESPACES = (
-    "this system forbids new user namespaces: load AppArmor's profile bwrap-userns-restrict (package "
-    "apparmor-profiles), or set sysctl kernel.apparmor_restrict_unprivileged_userns=0"
-)
-SAYS_NO_NAMESPACES = ("setting up uid map", "RTM_NEWADDR", "No permissions to create", "Creating new namespace failed")
+OTHERWISE = "--sandbox-command 'docker run ...'; or, for harnesses that you would run by hand, say --sandbox process"
 
 
 @dataclass(frozen=True)
@@ -85,8 +78,14 @@ def choose(python: str | None) -> Sandbox:
     sandbox, tried = _found(python)
     if sandbox is None:
         reasons = "; ".join(f"{one.name}: {one.problem}" for one in tried)
-        raise SandboxError(f"no sandbox contains candidate code here. {reasons}", hint=WAY_OUT)
+        raise SandboxError(f"no sandbox contains candidate code here. {reasons}", hint=way_out(look()))
     return sandbox
+
+
+def way_out(machine: Machine) -> str:
+    """What to do where no sandbox holds: the best command for this machine first."""
+    best = best_command(machine)
+    return f"{best}; or {OTHERWISE}" if best else OTHERWISE
 
 
 def tried(python: str | None) -> list[Tried]:
@@ -109,14 +108,9 @@ async def _search(python: str | None) -> tuple[Sandbox | None, list[Tried]]:
             sandbox = make()
             weak = await weaknesses(sandbox, python)
         except (SandboxError, OSError) as error:
-            found.append(Tried(name, _explained(str(error))))
+            found.append(Tried(name, str(error)))
             continue
         if not weak:
             return sandbox, [*found, Tried(name, None)]
         found.append(Tried(name, f"a harness {', '.join(weak)}"))
     return None, found
-
-
-def _explained(problem: str) -> str:
-    known = any(words in problem for words in SAYS_NO_NAMESPACES)
-    return f"{problem} ({NO_NAMESPACES})" if known else problem

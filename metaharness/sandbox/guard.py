@@ -1,10 +1,12 @@
 """What closes a worker in, run inside it before its candidate loads: files, limits, Landlock, the filter.
 
 One file, standard library only, Python 3.9 and later; sent over the pipe as worker.py is. What is put on here holds
-for every thread that comes after it and cannot be taken off; a mistake raises, and then no candidate is loaded.
+for every thread that comes after it and cannot be taken off; a mistake raises, and then no candidate is loaded. It also
+says of a failure which module was missing and which connection was attempted, as the interpreter's audit tells it.
 
 What it does not guard: what it is not told to. A plain process is told limits alone. Landlock knows no metadata:
-that a path exists, and its size and times, can be found out with `stat`.
+that a path exists, and its size and times, can be found out with `stat`. The audit denies nothing, and sees no socket
+that is made without Python's own.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import binascii
 import os
 import signal
 import sys
+import threading
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,6 +30,9 @@ FILE_RIGHTS = ((1, (1 << 13) - 1), (2, 1 << 13), (3, TRUNCATE), (5, 1 << 15))
 """The rights over files that each Landlock ABI has brought. A right that is handled and in no rule is denied."""
 NO_TCP, NO_SIGNALS_NOR_ABSTRACT_SOCKETS = 3, 3
 """Of ABI 4 and of ABI 6."""
+ADDRESSED = {"socket.connect": 1, "socket.sendto": 1, "socket.getaddrinfo": 0, "socket.gethostbyname": 0}
+"""What the audit tells of a connection, and at which place of its arguments the address or host is."""
+MOST_CAUSES = 100
 
 
 class Guard:
@@ -38,6 +44,8 @@ class Guard:
         self.libc: Any = None
         self.ruleset = -1
         self.problem: OSError | None = None
+        self.attempts = Attempts()
+        sys.addaudithook(self.attempts.notice)
         try:
             self.prepare(settings.get("parent"))
         except OSError as error:
@@ -78,6 +86,13 @@ class Guard:
             self.drop_capabilities()
             self.put_filter_on()
         return folder
+
+    def facts(self, error: BaseException) -> dict[str, str | None]:
+        """What a report says beside the failure itself; None for what is not known."""
+        causes = causes_of(error)
+        missing = [one.name for one in causes if isinstance(one, ModuleNotFoundError)]
+        failed_outside = any(isinstance(one, OSError) for one in causes)
+        return {"missing": missing[0] if missing else None, "connection": self.attempts.last(failed_outside)}
 
     def limit(self, limits: dict[str, int]) -> None:
         """Hard limits; never above what stands already."""
@@ -153,3 +168,57 @@ class Guard:
             number = ctypes.get_errno()
             raise OSError(number, "%s(%s): %s" % (function, arguments[0], os.strerror(number)))
         return result
+
+
+class Attempts:
+    """Connections that were attempted, told by the interpreter when they are, whether or not anything came of them."""
+
+    def __init__(self) -> None:
+        self.local = threading.local()
+        self.latest: str | None = None
+
+    def notice(self, event: str, arguments: tuple[Any, ...]) -> None:
+        """The audit hook: it runs in the thread that attempts, before anything is denied."""
+        if event[:7] != "socket.":
+            return
+        where = self.where(event, arguments)
+        if where is not None and where != getattr(self.local, "latest", None):
+            self.local.latest = self.latest = where
+            # seen in the trace also where the harness hides what came of it
+            sys.stderr.write("(an attempt to connect to " + where + ")\n")
+
+    def where(self, event: str, arguments: tuple[Any, ...]) -> str | None:
+        if event == "socket.__new__":
+            # also for a pair of Unix sockets, as asyncio makes one for itself: those lead nowhere
+            import _socket
+
+            known = getattr(self.local, "latest", None)
+            return known or "the internet" if arguments[1] in (_socket.AF_INET, _socket.AF_INET6) else None
+        if event not in ADDRESSED:
+            return None
+        address = arguments[ADDRESSED[event] :]
+        host, port = address[0], address[1] if event == "socket.getaddrinfo" else None
+        if isinstance(host, tuple):
+            host, port = host[:2]
+        name = host.decode("utf-8", "replace") if isinstance(host, bytes) else str(host)
+        return name if port in (None, 0, "") else name + ":" + str(port)
+
+    def last(self, anywhere: bool) -> str | None:
+        """That of this thread, else None; `anywhere` takes the latest of another, such as one that looked a name up.
+
+        With several cases open at the same time that may be another case's, of the same harness.
+        """
+        here: str | None = getattr(self.local, "latest", None)
+        return here or (self.latest if anywhere else None)
+
+
+def causes_of(error: BaseException) -> list[BaseException]:
+    """The exception and all that led to it, the outermost first."""
+    found: list[BaseException] = []
+    left: list[Any] = [error]
+    while left and len(found) < MOST_CAUSES:
+        one = left.pop(0)
+        if isinstance(one, BaseException) and not any(one is other for other in found):
+            found.append(one)
+            left += [one.__cause__, one.__context__, *(getattr(one, "exceptions", None) or ())]
+    return found

@@ -11,6 +11,7 @@ import os
 import subprocess
 import sys
 from dataclasses import dataclass
+from importlib.util import MAGIC_NUMBER
 from pathlib import Path
 
 from metaharness.errors import SandboxError
@@ -25,7 +26,10 @@ SYSTEM = (
     "/usr/share/zoneinfo",
 )
 OF_A_PREFIX = ("lib", "lib64", "pyvenv.cfg")
-ASK = "import json, sys; print(json.dumps([sys.executable, sys.prefix, sys.base_prefix, sys.exec_prefix]))"
+ASK = (
+    "import importlib.util as util, json, sys; "
+    "print(json.dumps([util.MAGIC_NUMBER.hex(), sys.executable, sys.prefix, sys.base_prefix, sys.exec_prefix]))"
+)
 ASK_SECONDS = 60.0
 CHECK = "check Domain.python: it must be the path of a Python 3.9 or later"
 MOST_LINKS = 200
@@ -37,7 +41,7 @@ class Interpreter:
 
     command: tuple[str, ...]
     same: bool
-    """Whether it is the engine's own, so that it understands the engine's bytecode."""
+    """Whether it understands the engine's bytecode: it is the engine's own, or of the same version."""
     paths: tuple[str, ...]
     """Files and folders without symbolic links on their way; none lies beneath another."""
     links: tuple[tuple[str, str], ...]
@@ -60,10 +64,11 @@ def find_interpreter(python: str | None) -> Interpreter:
 
 def _found(python: str | None) -> Interpreter:
     if python is None:
+        magic = MAGIC_NUMBER.hex()
         executable: str = getattr(sys, "_base_executable", sys.executable)
         prefixes = [sys.base_prefix, sys.base_exec_prefix]
     else:
-        executable, *prefixes = _asked(python)
+        magic, executable, *prefixes = _asked(python)
     if "/nix/store/" in os.path.realpath(executable):
         prefixes.append("/nix/store")
     wanted = [executable, *SYSTEM]
@@ -74,7 +79,7 @@ def _found(python: str | None) -> Interpreter:
     paths = [path for path in reals if not _beneath(path, reals)]
     flags = ("-s", "-S") if python is None else ("-s",)
     outside = tuple((link, target) for link, target in sorted(links.items()) if not _beneath(link, paths))
-    return Interpreter((executable, *flags), python is None, tuple(paths), outside)
+    return Interpreter((executable, *flags), magic == MAGIC_NUMBER.hex(), tuple(paths), outside)
 
 
 def _asked(python: str) -> list[str]:

@@ -231,7 +231,7 @@ class Worker:
         except BaseException as error:
             trace = None if isinstance(error, StageError) else self.traceback(error)
             report = {"kind": "failed", "stage": stage, "message": self.describe(error), "traceback": trace}
-            self.channel.send(encode(report))
+            self.channel.send(encode({**report, **self.guard.facts(error)}))
         else:
             self.channel.send('{"kind": "loaded"}')
         self.tail.take()
@@ -306,7 +306,7 @@ class Worker:
                 self.following.enter(scope.send)
                 output = self.answer(work(model))
             except BaseException as error:
-                done["error"] = self.report(error)
+                done["error"] = {**self.report(error), **self.guard.facts(error)}
             scope.close()
             self.scopes.pop(scope.number, None)
             done["stdout_tail"] = self.tail.take()

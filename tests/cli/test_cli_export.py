@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 from run_kit import Said, Toy, assert_complains, executed, harness, lines, rules, say, write_toy
+from wheel_kit import needs_uv, wheel
 from wire_server import Received, Reply, serve
 
 from metaharness import __version__, connect
@@ -23,6 +24,7 @@ from metaharness.domain import files_hash
 from metaharness.exported import ExportedHarness
 from metaharness.gateway.providers.remote import sdk_bounds
 from metaharness.harness import Model
+from metaharness.sandbox.environments import VARIABLE
 
 FILES = {"README.md", "examples.jsonl", "numbers.json", "requirements.txt", "use.py"}
 TEXTS = {
@@ -418,14 +420,19 @@ def test_the_best_complete_candidate_goes_out_unchanged_with_its_numbers(root: P
     assert "Warning" not in readme
 
 
-def test_a_folder_keeps_its_files_apart_from_those_of_the_export(tmp_path: Path) -> None:
+@needs_uv
+def test_a_folder_keeps_its_files_apart_from_those_of_the_export(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(VARIABLE, str(tmp_path / "environments"))
     toy = toy_of(tmp_path, FOLDER)
-    (toy.folder / "harness-requirements.txt").write_text("pandas\nnumpy>=2\n")
+    line = f"tiny @ file://{wheel(tmp_path / 'wheels')}"
+    (toy.folder / "harness-requirements.txt").write_text(f"{line}\n# ours\n")
     to = exported(run(toy))
     inside = {path.removeprefix("harness/"): text for path, text in contents(to).items() if path.startswith("harness/")}
     assert inside == {path: text.encode() for path, text in FOLDER.items()}
     assert (to / "README.md").read_text() != FOLDER["README.md"]
-    assert requirements(to) == ["numpy>=2", "# ours", "pandas"]
+    assert requirements(to) == ["numpy>=2", "# ours", line]
 
 
 def test_the_examples_are_the_training_cases_and_no_other_case_goes_out(toy: Toy, root: Path, tmp_path: Path) -> None:
@@ -612,12 +619,12 @@ def test_when_writing_fails_half_way_nothing_is_left_behind(root: Path, tmp_path
     assert list(parent.iterdir()) == []
 
 
-def test_a_file_of_the_domain_that_cannot_be_read_is_told(tmp_path: Path) -> None:
+def test_requirements_that_have_changed_are_told_as_other_code_of_the_domain_is(tmp_path: Path) -> None:
     toy = toy_of(tmp_path, harness("good"))
     root = run(toy)
     (toy.folder / "harness-requirements.txt").write_bytes(b"\xff")
     said = say("export", "first", "--root", root, "--to", tmp_path / "out")
-    assert_complains(said, 3, "a file of the domain colours cannot be read: 'utf-8' codec", "--no-examples")
+    assert_complains(said, 3, "changed: its code", "--no-examples")
 
 
 def test_an_objective_without_an_interval_is_shown_without_one(tmp_path: Path) -> None:

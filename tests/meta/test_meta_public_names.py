@@ -30,6 +30,7 @@ PUBLIC = {
         "Judge",
         "MEASURES",
         "Objective",
+        "REQUIREMENTS",
         "Split",
         "candidates_in",
         "cases_hash",
