@@ -142,6 +142,7 @@ def main(argv: list[str] | None = None) -> int:
     from metaharness.cli import (  # noqa: F401 - they register
         calibrate,
         check,
+        cost,
         demo,
         doctor,
         evaluate,

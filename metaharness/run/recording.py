@@ -43,7 +43,7 @@ def open_recording(path: Path, raised: Budget | None, providers: Mapping[Role, P
     record = load_record(path)
     ground = prepare(record.config)
     check_unchanged(record, ground)
-    bounds = _raised_before(path, record.config.budget)
+    bounds = bounds_now(RunStore.open(path, record=False))
     bounds = bounds.model_copy(update=raised.model_dump(exclude_none=True) if raised else {})
     ledger = Ledger(bounds, PriceTable(record.config.prices))
     ledger.check_prices(record.config.models.values())
@@ -57,12 +57,12 @@ def open_recording(path: Path, raised: Budget | None, providers: Mapping[Role, P
     return Recording(store, ground, ledger, providers)
 
 
-def _raised_before(path: Path, budget: Budget) -> Budget:
+def bounds_now(store: RunStore) -> Budget:
     """The bounds as the last session that raised one has left them."""
     last = None
-    for last in RunStore.open(path, record=False).events("opened"):  # noqa: B007 - the last one is wanted
+    for last in store.events("opened"):  # noqa: B007 - the last one is wanted
         pass
-    return budget if last is None else Budget.model_validate(last.model_dump().get("budget", {}))
+    return store.record.config.budget if last is None else Budget.model_validate(last.model_dump().get("budget", {}))
 
 
 def recorded_seconds(history: History) -> float:
