@@ -80,7 +80,9 @@ def _next_steps(run: Run, missing: Mapping[int, list[Gap]]) -> list[str]:
     waiting = _in_progress(run.history) or any(not gap.evaluator for gaps in missing.values() for gap in gaps)
     bound = run.spent_bound
     if bound is not None and (waiting or not run.all_proposed):
-        return [*mend, f"to go on with a higher budget: {resume_command(run)} {FLAGS[bound]} N"]
+        on = f"to go on with a higher budget: {resume_command(run)} {FLAGS[bound]} N"
+        test = f"to test the best one with what is kept for it, once: metaharness finish {arguments}"
+        return [*mend, on, *([test] if run.ledger.kept_back(bound) and run.history.best() is not None else [])]
     if run.why_over() is None or waiting:
         return [*mend, f"to go on: {resume_command(run)}"]
     look = f"to look closer: metaharness scoreboard {arguments}"

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -32,7 +32,7 @@ MaxTokens = Annotated[int | None, typer.Option("--budget-tokens", min=0, help="A
 MaxUsd = Annotated[float | None, typer.Option("--budget-usd", min=0, help="At most so many dollars.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask whether to go on after the estimate.")]
 AskAbove = Annotated[
-    float, typer.Option(min=0, help="Ask on a terminal when the search may cost more dollars than this.")
+    float, typer.Option(min=0, help="Ask on a terminal, after the smoke cases, if it may cost more dollars.")
 ]
 
 
@@ -75,13 +75,10 @@ def run(
     quiet: Quiet = False,
     as_json: options.AsJson = False,
 ) -> None:
-    """Search: score the baselines, then let a proposer write better harnesses, round after round.
-
-    After the smoke cases of the baselines it says what the search will take, and asks on a terminal where that is much.
-    Of every bound of the budget it keeps back what `finish` will need.
-    """
+    """Search: score the baselines, then let a proposer write better harnesses, round after round."""
     from metaharness.configuration import RunConfig
 
+    asked: dict[str, Any] = {"patience": patience, "concurrency": concurrency, "trials": trials, "limit": limit}
     config = RunConfig(
         domain=options.domain_reference(domain),
         domain_options=(chosen := options.domain_options(data, text_field, label_field, domain_option)),
@@ -89,17 +86,13 @@ def run(
         proposer=proposer,
         iterations=chosen_iterations(iterations, proposer, domain, chosen),
         candidates_per_round=candidates_per_round,
-        patience=patience,
-        concurrency=concurrency,
-        trials=trials,
-        limit=limit,
         seed=seed,
-        **options.sandbox(sandbox, sandbox_command),
+        **(asked | options.sandbox(sandbox, sandbox_command)),
         budget=budget(budget_candidates, budget_cases, budget_calls, budget_tokens, budget_usd),
         prices=options.prices(price),
     )
-    session = Session(quiet=quiet, estimate=True, ask_above=None if yes else ask_above)
-    _record(lambda: _create(config, root, name), session, as_json=as_json)
+    above = None if yes else ask_above
+    _record(lambda: _create(config, root, name), Session(quiet, estimate=True, ask_above=above), as_json=as_json)
 
 
 @command(

@@ -73,17 +73,14 @@ class Total:
     cached: int = 0
     """Calls answered from a shared cache."""
 
-
-def count(total: Total, call: Call) -> None:
-    """Add one completed call."""
-    total.calls += 1
-    total.input_tokens += call.input_tokens
-    total.output_tokens += call.output_tokens
-    total.cached += call.cached
-    if call.usd is None:
-        total.unpriced += 1
-    else:
-        total.usd += call.usd
+    def add(self, call: Call) -> None:
+        """Count one completed call."""
+        self.calls += 1
+        self.input_tokens += call.input_tokens
+        self.output_tokens += call.output_tokens
+        self.cached += call.cached
+        self.usd += call.usd or 0.0
+        self.unpriced += call.usd is None
 
 
 class Ledger:
@@ -315,7 +312,7 @@ class Ledger:
         if total is None:
             total = self._totals[key] = Total()
         for one in (total, self._sum):
-            count(one, call)
+            one.add(call)
 
     def _exceeded(self, estimate: Estimate, *, in_flight: bool) -> Bound | None:
         """The first bound that the call would break, counting the calls in flight or not."""

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from typing import Any, Literal, get_args
 
-from metaharness.gateway.budget import Total, count
+from metaharness.gateway.budget import Total
 from metaharness.history import History
 from metaharness.holdout import read_opening, sealed_journal
 from metaharness.records import JournalEntry
@@ -46,7 +46,7 @@ def _totals(by: By, entries: Iterable[tuple[bool, JournalEntry]]) -> list[dict[s
     """One row per key, sorted by it; what has none comes last."""
     found: dict[tuple[Any, ...], Total] = {}
     for sealed, entry in entries:
-        count(found.setdefault(_key(by, entry, sealed=sealed), Total()), entry.call)
+        found.setdefault(_key(by, entry, sealed=sealed), Total()).add(entry.call)
     names = ("iteration", "sealed") if by == "iteration" else (by,)
     keys = sorted(found, key=lambda key: [(part is None, 0 if part is None else part) for part in key])
     return [{**dict(zip(names, key, strict=True)), **asdict(found[key])} for key in keys]

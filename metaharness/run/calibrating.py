@@ -58,14 +58,9 @@ class Calibration(Record):
         return measured(self.between, self.within, binary=self.binary)
 
 
-def rate_of(config: RunConfig, found: Evaluation) -> Rate:
-    """What one case evaluation has taken.
-
-    Args:
-        config: For the prices.
-        found: An evaluation with a score.
-    """
-    return rate_of_traces(config, found.traces.values(), found.learned.values())
+def rate_of(found: Evaluation) -> Rate:
+    """What one case evaluation has taken, of an evaluation that has ended."""
+    return rate_of_traces(found.traces.values(), found.learned.values())
 
 
 def first_baseline(config: RunConfig) -> Path:
@@ -120,7 +115,7 @@ def calibration_of(harness: Path, config: RunConfig, split: Split, found: Evalua
         flip_rate=len(flipped) / len(answers),
         flipped=flipped,
         binary=parts.binary,
-        rate=rate_of(config, found),
+        rate=rate_of(found),
         spent=score.spent,
     )
 

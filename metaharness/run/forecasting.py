@@ -39,7 +39,7 @@ def forecast(run: Run) -> Forecast | None:
         learned = {trace.trial: trace for trace in run.store.learn_traces(iteration.number)}.values()
         for trace in run.store.latest_traces(iteration.number).values():
             if trace.status not in MISSING:
-                rate = rate_of_traces(config, [trace], learned)
+                rate = rate_of_traces([trace], learned)
                 costs.append(search_cost(config, rate, baselines=baselines, cases=cases))
                 seconds.append(_seconds(trace))
     if not costs:

@@ -129,9 +129,7 @@ def make_plan(
     baselines, (test_cases, test_units) = len(ground.domain.baselines()), sealed_size(ground.domain)
     trials = config.trials
     spreads, assumed = _spreads(calibration, objective), calibration is None
-    search = search_cost(config, rate, baselines=baselines, cases=cases)
-    tested = TESTED if config.iterations else 1
-    test = cost(rate, tested * test_cases, tested * trials, trials)
+    search, test = search_cost(config, rate, baselines=baselines, cases=cases), _test_cost(config, rate, test_cases)
     return Plan(
         domain=ground.domain.name,
         model=config.models["target"].id,
@@ -166,6 +164,12 @@ def search_cost(config: RunConfig, rate: Rate | None, *, baselines: int, cases: 
     """
     everyone = baselines + config.iterations
     return cost(rate, everyone * cases, everyone * config.trials, config.trials)
+
+
+def _test_cost(config: RunConfig, rate: Rate | None, cases: int) -> Cost:
+    """What the sealed test takes."""
+    tested = TESTED if config.iterations else 1
+    return cost(rate, tested * cases, tested * config.trials, config.trials)
 
 
 def _rate(calibration: Calibration | None, probed: tuple[str, Rate] | None) -> tuple[str | None, Rate | None]:
@@ -234,4 +238,4 @@ async def probe(config: RunConfig) -> tuple[str, Rate]:
             f"a smoke case of {harness.name} has no value: {errors[0] if errors else 'it was stopped'}",
             hint="without --probe the plan leaves calls open",
         )
-    return harness.name, rate_of(config, found)
+    return harness.name, rate_of(found)

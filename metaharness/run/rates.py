@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from metaharness.configuration import RunConfig
-from metaharness.gateway.prices import PriceTable
-from metaharness.messages import ModelSpec, Record, Usage
+from metaharness.messages import ModelSpec, Record
 from metaharness.records import Call, CaseTrace
 
 ROLES: Mapping[str, str] = {"model": "target"}
@@ -38,11 +37,10 @@ class Cost(Record):
     usd: float | None = None
 
 
-def rate_of_traces(config: RunConfig, traces: Iterable[CaseTrace], learned: Iterable[CaseTrace]) -> Rate:
+def rate_of_traces(traces: Iterable[CaseTrace], learned: Iterable[CaseTrace]) -> Rate:
     """What one case evaluation has taken, the mean over these traces. Calls that were not answered count nothing.
 
     Args:
-        config: For models and prices: a call that somebody else had paid for is priced as if it were made anew.
         traces: One per pair of case and trial; at least one.
         learned: One per trial.
     """
@@ -50,7 +48,7 @@ def rate_of_traces(config: RunConfig, traces: Iterable[CaseTrace], learned: Iter
     asked = [call for trace in pairs for call in _answered(trace)]
     taught = [call for trace in teachings for call in _answered(trace)]
     count, times = len(pairs), max(1, len(teachings))
-    usd, learn_usd = _dollars(config, asked), _dollars(config, taught)
+    usd, learn_usd = _dollars(asked), _dollars(taught)
     return Rate(
         calls=len(asked) / count,
         input_tokens=sum(call.input_tokens for call in asked) / count,
@@ -98,13 +96,7 @@ def _answered(trace: CaseTrace) -> list[Call]:
     return [call for call in trace.calls if call.error is None or call.error.kind == "refused"]
 
 
-def _dollars(config: RunConfig, calls: Iterable[Call]) -> float | None:
-    """What the calls would cost anew; None where a price is unknown."""
-    prices, total = PriceTable(config.prices), 0.0
-    for call in calls:
-        usage = Usage(input_tokens=call.input_tokens, output_tokens=call.output_tokens)
-        usd = prices.cost(spec_of(config, call), usage) if call.cached else call.usd
-        if usd is None:
-            return None
-        total += usd
-    return total
+def _dollars(calls: Sequence[Call]) -> float | None:
+    """What the calls cost; None where a price is unknown."""
+    known = [call.usd for call in calls if call.usd is not None]
+    return math.fsum(known) if len(known) == len(calls) else None

@@ -122,7 +122,7 @@ class Reserve:
         store = self._history.store
         pairs = list(store.measure_traces(number, self._measured).values())
         learned = list({trace.trial: self._measured(trace) for trace in store.learn_traces(number)}.values())
-        rate = rate_of_traces(self._config, [trace for trace, _ in pairs], [trace for trace, _ in learned])
+        rate = rate_of_traces([trace for trace, _ in pairs], [trace for trace, _ in learned])
         return _Taken(rate, _largest(size for _, size in [*pairs, *learned]))
 
     def _measured(self, trace: CaseTrace) -> tuple[CaseTrace, Estimate]:

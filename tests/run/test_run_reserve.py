@@ -183,6 +183,7 @@ def test_where_too_little_is_left_for_finish_the_search_stops_at_once_and_that_i
         f"budget of calls: {BASELINES} of {BASELINES + TEST} spent, {TEST} unspent, {TEST} of it kept for finish, "
         f"which needs {FINISH}"
     ) in said.err
+    assert "to test the best one with what is kept for it, once: metaharness finish" in said.err
     assert f"budget of calls: {BASELINES} of" in say("cost", "--root", root).out
 
 
