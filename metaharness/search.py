@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 
 import anyio
@@ -13,10 +13,19 @@ from metaharness.proposers.scripted import read_baselines
 from metaharness.records import Proposal
 from metaharness.run import Round, Run
 from metaharness.run.ungroup import ungrouped
+from metaharness.scoring.scoreboard import Iteration
+
+Confirm = Callable[[], Awaitable[bool]]
 
 
-async def search(run: Run, proposer: Proposer) -> str:
+async def search(run: Run, proposer: Proposer, *, confirm: Confirm | None = None) -> str:
     """Go on until the run says that it is over, or was stopped. Returns the reason.
+
+    Args:
+        run: Open for recording.
+        proposer: Writes the candidates.
+        confirm: Asked once, when the baselines have answered their smoke cases and nothing more; False stops the run
+            there, and it can be resumed. None goes on.
 
     Raises:
         MetaharnessError: Something that no further round can mend: a refused key, an invalid baseline, a full disk.
@@ -27,15 +36,28 @@ async def search(run: Run, proposer: Proposer) -> str:
             async with anyio.create_task_group() as evaluations, aclosing(_proposals(run, proposer, round_)) as coming:
                 for iteration in round_.unfinished:
                     evaluations.start_soon(run.evaluate, iteration)
+                waiting: list[Iteration] = []
                 async for proposal in coming:
                     iteration = await run.submit(proposal)
-                    if iteration.rejection is None:
+                    if round_.number == 0 and confirm is not None:
+                        waiting.append(iteration)
+                    elif iteration.rejection is None:
+                        evaluations.start_soon(run.evaluate, iteration)
+                if waiting and await _confirmed(run, confirm):
+                    for iteration in waiting:
                         evaluations.start_soon(run.evaluate, iteration)
         if not run.close_round(round_):
             break
     reason = "stopped" if run.stopping and run.unfinished else run.why_over() or "stopped"
     run.end(reason)
     return reason
+
+
+async def _confirmed(run: Run, confirm: Confirm | None) -> bool:
+    """Whether to go on; a run that is not to is stopped."""
+    if not run.stopping and confirm is not None and not await confirm():
+        run.stop()
+    return not run.stopping
 
 
 async def _proposals(run: Run, proposer: Proposer, round_: Round) -> AsyncGenerator[Proposal, None]:

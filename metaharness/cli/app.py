@@ -144,6 +144,7 @@ def main(argv: list[str] | None = None) -> int:
         cache,
         calibrate,
         check,
+        cost,
         demo,
         doctor,
         evaluate,

@@ -98,7 +98,8 @@ def _calibrate(
 
 def _sights(found: Calibration) -> list[dict[str, Any]]:
     """What a search would see and cost for each number of trials."""
-    from metaharness.run.planning import cost, sight
+    from metaharness.run.planning import sight
+    from metaharness.run.rates import cost
 
     return [
         {
@@ -137,7 +138,8 @@ def _lines(found: Calibration) -> list[str]:
 
 def _seen(found: Calibration) -> list[str]:
     from metaharness.cli.plan import basis_lines, cost_cells, halving_lines
-    from metaharness.run.planning import cost, sight
+    from metaharness.run.planning import sight
+    from metaharness.run.rates import cost
     from metaharness.scoring.scoreboard import align
 
     sign = 1 if found.objective.direction == "max" else -1

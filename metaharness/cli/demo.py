@@ -49,13 +49,14 @@ def demo(
     import anyio
 
     from metaharness.cli.output import resume_command
-    from metaharness.cli.search import search_until_signal
+    from metaharness.cli.search import Session
 
     started = time.monotonic()
     if not quiet:
         print(INTRO, file=sys.stderr)
-    run, _, interrupted = anyio.run(search_until_signal, lambda: _create(root, name), quiet)
-    if interrupted:
+    session = Session(quiet=quiet)
+    run, _ = anyio.run(session.search, lambda: _create(root, name))
+    if session.interrupted:
         print(f"interrupted; to go on: {resume_command(run)}", file=sys.stderr)
         raise typer.Exit(INTERRUPTED)
     result = _test(run, quiet=quiet)

@@ -12,7 +12,7 @@ import typer
 
 from metaharness.cli import options
 from metaharness.cli.app import INTERRUPTED, command
-from metaharness.cli.progress import Line, duration
+from metaharness.cli.progress import Line, duration, warning_line
 from metaharness.cli.search import MaxCalls, MaxCases, MaxTokens, MaxUsd, Quiet, budget
 from metaharness.cli.text import one_line
 
@@ -165,6 +165,8 @@ class _Display:
     def __call__(self, kind: str, fields: Mapping[str, Any]) -> None:
         if kind == "evaluating":
             self._name, self._left = f"{fields['iteration']:03d} {one_line(fields['name'])}", fields["cases"]
+        elif kind == "budget_warned":
+            self.line.say(warning_line(fields))
         else:
             self._done += 1
             self._left -= 1

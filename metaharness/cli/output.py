@@ -14,6 +14,7 @@ import typer
 from metaharness.cli.options import print_json
 from metaharness.cli.text import one_line, saved
 from metaharness.records import MISSING
+from metaharness.run.bounds import bound_states, state_line
 from metaharness.run.evaluating import why_missing
 from metaharness.run.summaries import summary_page
 from metaharness.store import command_on
@@ -40,6 +41,7 @@ def outcome(run: Run, reason: str, *, as_json: bool) -> None:
     spent = run.spent
     if as_json:
         page = summary_page(run.history, reason, spent.model_dump())
+        page["budget"] = [state.model_dump() for state in bound_states(run.ledger)]
         print_json({**page, "path": str(run.store.path), "scoreboard": run.history.scoreboard().rows()})
     elif len(run.history):
         typer.echo(run.history.scoreboard().text())
@@ -47,11 +49,17 @@ def outcome(run: Run, reason: str, *, as_json: bool) -> None:
     lines = [
         f"{reason}: {spent.candidates} candidates, {spent.case_evaluations:,} case evaluations, {spent.calls:,} calls, "
         f"{spent.input_tokens + spent.output_tokens:,} tokens, {usd}, {spent.seconds:.1f} s{saved(spent.model_dump())}",
+        *budget_lines(run),
         f"run directory: {run.store.path}",
     ]
     missing = _missing(run.history)
     for line in [*lines, *_missing_lines(run.history, missing), *_next_steps(run, missing)]:
         print(line, file=sys.stderr)
+
+
+def budget_lines(run: Run) -> list[str]:
+    """Of every bound that the budget has: what is spent, what is not, and what of it is kept for `finish`."""
+    return [state_line(state) for state in bound_states(run.ledger)]
 
 
 def resume_command(run: Run) -> str:
@@ -70,7 +78,9 @@ def _next_steps(run: Run, missing: Mapping[int, list[Gap]]) -> list[str]:
     waiting = _in_progress(run.history) or any(not gap.evaluator for gaps in missing.values() for gap in gaps)
     bound = run.spent_bound
     if bound is not None and (waiting or not run.all_proposed):
-        return [*mend, f"to go on with a higher budget: {resume_command(run)} {FLAGS[bound]} N"]
+        on = f"to go on with a higher budget: {resume_command(run)} {FLAGS[bound]} N"
+        test = f"to test the best one with what is kept for it, once: metaharness finish {arguments}"
+        return [*mend, on, *([test] if run.ledger.kept_back(bound) and run.history.best() is not None else [])]
     if run.why_over() is None or waiting:
         return [*mend, f"to go on: {resume_command(run)}"]
     look = f"to look closer: metaharness scoreboard {arguments}"

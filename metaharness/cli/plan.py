@@ -25,7 +25,8 @@ from metaharness.cli.search import (
 
 if TYPE_CHECKING:
     from metaharness.configuration import RunConfig
-    from metaharness.run.planning import Cost, Plan, Sight
+    from metaharness.run.planning import Plan, Sight
+    from metaharness.run.rates import Cost
 
 Probe = Annotated[
     bool, typer.Option("--probe", help="Ask the smoke cases of the first baseline, to estimate calls and their price.")
@@ -136,9 +137,10 @@ def _lines(made: Plan) -> list[str]:
         if made.rate.usd is None:
             lines.append(f"dollars are not known: --price {made.model}=IN,OUT tells the price")
     lines += [f"the budget of {bound} ends the search before that" for bound in made.beyond]
-    lines.append(
-        f"sealed test: {made.test_cases:,} cases" if made.test_cases else "sealed test: none, there are no cases"
-    )
+    if made.test_cases:
+        lines.append(f"sealed test: {made.test_cases:,} cases; what it takes is kept back of every bound of a budget")
+    else:
+        lines.append("sealed test: none, there are no cases")
     return [*lines, "", *sight_lines(made)]
 
 

@@ -25,6 +25,7 @@ class Line:
     """A line on stderr that changes in place; nothing where stderr is not a terminal."""
 
     def __init__(self, *, quiet: bool = False) -> None:
+        self._quiet = quiet
         self._live = sys.stderr.isatty() and not quiet
         self._shown = 0.0
         self._width = 0
@@ -38,6 +39,12 @@ class Line:
         said = fitted(parts(), _columns() - 1)
         print("\r" + said.ljust(self._width), end="", file=sys.stderr, flush=True)
         self._width = len(said)
+
+    def say(self, line: str) -> None:
+        """A line that stays."""
+        if not self._quiet:
+            self.clear()
+            print(line, file=sys.stderr, flush=True)
 
     def clear(self) -> None:
         """Take it away."""
@@ -101,8 +108,7 @@ class Progress:
             self._live.show(self._line, at_once=True)  # before its first case, which may take a minute to time out
         line = _fact(kind, fields, self._run)
         if line is not None:
-            self.clear()
-            print(line, file=sys.stderr, flush=True)
+            self._live.say(line)
 
     def clear(self) -> None:
         """Take the changing line away."""
@@ -134,6 +140,16 @@ def duration(seconds: float) -> str:
     return f"{minutes}:{rest:02d}"
 
 
+def warning_line(fields: Mapping[str, Any]) -> str:
+    """A `budget_warned` as a person reads it."""
+    from metaharness.gateway.budget import BOUND_NAMES
+    from metaharness.run.bounds import amount
+
+    bound = fields["bound"]
+    spent, limit = (amount(bound, fields[name]) for name in ("spent", "limit"))
+    return f"{fields['share']:.0%} of the budget of {BOUND_NAMES[bound]} is spent: {spent} of {limit}"
+
+
 def _fact(kind: str, fields: Mapping[str, Any], run: Run) -> str | None:
     if kind == "scored":
         iteration = run.history.iteration(fields["iteration"])
@@ -150,6 +166,8 @@ def _fact(kind: str, fields: Mapping[str, Any], run: Run) -> str | None:
         best = "none" if after is None else f"{after:03d}"
         news = " (new)" if after != fields["incumbent_before"] else ""
         return f"round {fields['round']} closed; incumbent {best}{news}"
+    if kind == "budget_warned":
+        return warning_line(fields)
     if kind == "proposer_failed":
         return f"the proposer failed in round {fields['round']}: {one_line(fields['error'])}"
     return None

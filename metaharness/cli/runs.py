@@ -1,4 +1,4 @@
-"""`runs`, `scoreboard`, `summary` and `cost`: what a run has come to."""
+"""`runs`, `scoreboard` and `summary`: what a run has come to."""
 
 from __future__ import annotations
 
@@ -143,7 +143,7 @@ def summary(
     typer.echo(f"frontier    {', '.join(f'{number:03d}' for number in page['frontier']) or 'none'}")
     if page["test"] is not None:
         typer.echo(f"sealed test {_sealed_test(page['test'])}")
-    _print_spent(page["spent"])
+    print_spent(page["spent"])
 
 
 def _sealed_test(test: dict[str, Any]) -> str:
@@ -161,41 +161,8 @@ def _sealed_test(test: dict[str, Any]) -> str:
     return f"{against}, {test['verdict']}, look {test['look']}"
 
 
-@command(
-    """
-    metaharness cost
-    metaharness cost 2026-04-23 --json
-    """
-)
-def cost(
-    run_name: options.RunName = None, root: options.Root = options.DEFAULT_ROOT, as_json: options.AsJson = False
-) -> None:
-    """Say what a run has cost, by role and model, from its journal."""
-    from metaharness.history import History
-    from metaharness.run.summaries import read_cost
-    from metaharness.scoring.scoreboard import align
-
-    page = read_cost(History(options.open_reader(root, run_name)))
-    if as_json:
-        options.print_json(page)
-        return
-    heads = ["role", "model", "calls", "input_tokens", "output_tokens", "usd", "unpriced", "cached", "saved_usd"]
-    rows = [[_cell(head, row[head]) for head in heads] for row in page["by_role_and_model"]]
-    typer.echo(align([heads, *rows]))
-    _print_spent(page["spent"])
-
-
-def _cell(head: str, value: Any) -> str:
-    return (
-        f"{value:.4f}"
-        if head in ("usd", "saved_usd")
-        else f"{value:,}"
-        if isinstance(value, int)
-        else one_line(str(value))
-    )
-
-
-def _print_spent(spent: dict[str, Any]) -> None:
+def print_spent(spent: dict[str, Any]) -> None:
+    """What a run has spent, in a line."""
     usd = f"${spent['usd']:.4f}" + (f" + {spent['unpriced_calls']:,} unpriced calls" if spent["unpriced_calls"] else "")
     from metaharness.cli.text import saved
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -29,12 +30,17 @@ MaxCases = Annotated[int | None, typer.Option("--budget-cases", min=0, help="At 
 MaxCalls = Annotated[int | None, typer.Option("--budget-calls", min=0, help="At most so many model calls.")]
 MaxTokens = Annotated[int | None, typer.Option("--budget-tokens", min=0, help="At most so many tokens.")]
 MaxUsd = Annotated[float | None, typer.Option("--budget-usd", min=0, help="At most so many dollars.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask whether to go on after the estimate.")]
+AskAbove = Annotated[
+    float, typer.Option(min=0, help="Ask on a terminal, after the smoke cases, if it may cost more dollars.")
+]
 
 
 @command(
     """
     metaharness run --domain text_classification --data DATA --text-field question --label-field answer
     metaharness run -d my_domain -m anthropic:claude-haiku-4-5 -n 20 -k 2 --patience 4 --budget-calls 5000
+    metaharness run -d my_domain -m openai:qwen3 --price openai:qwen3=0.6,2.5 --budget-usd 20 --ask-above 5
     """
 )
 def run(
@@ -65,12 +71,15 @@ def run(
     budget_usd: MaxUsd = None,
     root: options.Root = options.DEFAULT_ROOT,
     name: RunId = None,
+    yes: Yes = False,
+    ask_above: AskAbove = 1.0,
     quiet: Quiet = False,
     as_json: options.AsJson = False,
 ) -> None:
     """Search: score the baselines, then let a proposer write better harnesses, round after round."""
     from metaharness.configuration import RunConfig
 
+    asked: dict[str, Any] = {"patience": patience, "concurrency": concurrency, "trials": trials, "limit": limit}
     config = RunConfig(
         domain=options.domain_reference(domain),
         domain_options=(chosen := options.domain_options(data, text_field, label_field, domain_option)),
@@ -78,15 +87,12 @@ def run(
         proposer=proposer,
         iterations=chosen_iterations(iterations, proposer, domain, chosen),
         candidates_per_round=candidates_per_round,
-        patience=patience,
-        concurrency=concurrency,
-        trials=trials,
-        limit=limit,
         seed=seed,
-        **options.means(sandbox, sandbox_command, price, no_cache),
+        **(asked | options.means(sandbox, sandbox_command, price, no_cache)),
         budget=budget(budget_candidates, budget_cases, budget_calls, budget_tokens, budget_usd),
     )
-    _record(lambda: _create(config, root, name), quiet=quiet, as_json=as_json)
+    above = None if yes else ask_above
+    _record(lambda: _create(config, root, name), Session(quiet, estimate=True, ask_above=above), as_json=as_json)
 
 
 @command(
@@ -113,7 +119,8 @@ def resume(
 
     path = find_run(root, run_name)
     raised = budget(budget_candidates, budget_cases, budget_calls, budget_tokens, budget_usd)
-    _record(lambda: Run.open(path, raised=raised, cache=False if no_cache else None), quiet=quiet, as_json=as_json)
+    cache = False if no_cache else None
+    _record(lambda: Run.open(path, raised=raised, cache=cache), Session(quiet=quiet), as_json=as_json)
 
 
 def _create(config: RunConfig, root: Path, name: str | None) -> Run:
@@ -147,41 +154,66 @@ def budget(
     return Budget(candidates=candidates, case_evaluations=cases, calls=calls, tokens=tokens, usd=usd)
 
 
-def _record(open_run: Callable[[], Run], *, quiet: bool, as_json: bool) -> None:
+def _record(open_run: Callable[[], Run], session: Session, *, as_json: bool) -> None:
     """Search until the end or a signal, then say what came out."""
     import anyio
 
     from metaharness.cli.output import outcome
 
-    run, reason, interrupted = anyio.run(search_until_signal, open_run, quiet)
+    run, reason = anyio.run(session.search, open_run)
     outcome(run, reason, as_json=as_json)
-    if interrupted:
-        raise typer.Exit(INTERRUPTED)
+    if session.interrupted or session.declined:
+        raise typer.Exit(INTERRUPTED if session.interrupted else 1)
 
 
-async def search_until_signal(open_run: Callable[[], Run], quiet: bool) -> tuple[Run, str, bool]:
-    """The search beside a task that listens for signals.
+@dataclass
+class Session:
+    """One process's part of a search."""
 
-    The first Ctrl+C or SIGTERM lets what is in the air end and be written; the second one drops it. Returns the run,
-    why it has ended, and whether a signal came before the search was over.
-    """
-    import anyio
+    quiet: bool
+    estimate: bool = False
+    """Whether to say after the smoke cases of the baselines what the search will take."""
+    ask_above: float | None = None
+    """Dollars that may be spent without a question; None asks nothing."""
+    interrupted: bool = False
+    """Whether a signal came before the search was over."""
+    declined: bool = False
+    """Whether the question was answered with no."""
 
-    from metaharness.cli.progress import Progress
-    from metaharness.cli.signals import stop_on_signal
-    from metaharness.proposers import open_proposer
-    from metaharness.run.ungroup import ungrouped
-    from metaharness.search import search
+    async def search(self, open_run: Callable[[], Run]) -> tuple[Run, str]:
+        """The search beside a task that listens for signals: the run, and why it has ended.
 
-    async with open_run() as run:
-        run.listener = progress = Progress(run, quiet=quiet)
-        reason = "stopped at once; calls in the air were lost"
-        try:
-            with ungrouped():
-                async with anyio.create_task_group() as group:
-                    group.start_soon(stop_on_signal, run, group.cancel_scope, progress.clear)
-                    reason = await search(run, open_proposer(run.config.proposer))
-                    group.cancel_scope.cancel()
-        finally:
-            progress.clear()
-        return run, reason, run.stopping and (run.unfinished or run.why_over() is None)
+        The first Ctrl+C or SIGTERM lets what is in the air end and be written; the second one drops it.
+        """
+        import anyio
+
+        from metaharness.cli.asking import Asking
+        from metaharness.cli.output import budget_lines
+        from metaharness.cli.progress import Progress
+        from metaharness.cli.signals import stop_on_signal
+        from metaharness.errors import MetaharnessError
+        from metaharness.proposers import open_proposer
+        from metaharness.run.ungroup import ungrouped
+        from metaharness.search import search
+
+        async with open_run() as run:
+            run.listener = progress = Progress(run, quiet=self.quiet)
+            asking = Asking(run, progress, above=self.ask_above, quiet=self.quiet) if self.estimate else None
+            reason = "stopped at once; calls in the air were lost"
+            try:
+                with ungrouped():
+                    async with anyio.create_task_group() as group:
+                        group.start_soon(stop_on_signal, run, group.cancel_scope, progress.clear)
+                        reason = await search(run, open_proposer(run.config.proposer), confirm=asking)
+                        group.cancel_scope.cancel()
+            except MetaharnessError:
+                progress.clear()
+                for line in budget_lines(run):
+                    print(line, file=sys.stderr)
+                raise
+            finally:
+                progress.clear()
+            self.declined = asking is not None and asking.declined
+            stopped = run.stopping and not self.declined
+            self.interrupted = stopped and (run.unfinished or run.why_over() is None)
+            return run, reason

@@ -25,6 +25,8 @@ from metaharness.messages import ModelRequest, ModelSpec
 from metaharness.records import Call, Role, Spent
 
 Bound = Literal["candidates", "case_evaluations", "calls", "tokens", "usd"]
+BOUNDS: tuple[Bound, ...] = ("candidates", "case_evaluations", "calls", "tokens", "usd")
+CALL_BOUNDS: tuple[Bound, ...] = ("calls", "tokens", "usd")
 
 CHARS_PER_TOKEN = 3
 """Low, so that an estimate of English text or code is rather too high than too low."""
@@ -35,7 +37,6 @@ LOCAL_OUTPUT_TOKENS = 64
 """The same for models that answer inside this process, in a line or two."""
 
 _NANO = 1_000_000_000
-_CALL_BOUNDS: tuple[Bound, ...] = ("calls", "tokens", "usd")
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +117,8 @@ class Ledger:
         self._open = 0
         self._held_tokens = 0
         self._held_nano_usd = 0
-        self._bounds = tuple(bound for bound in _CALL_BOUNDS if getattr(limits, bound) is not None)
+        self._bounds = tuple(bound for bound in CALL_BOUNDS if getattr(limits, bound) is not None)
+        self._kept: dict[Bound, float] = {}
         self._exhausted: Bound | None = None
         self._estimates = limits.tokens is not None or limits.usd is not None
 
@@ -223,6 +225,10 @@ class Ledger:
         self._charge("candidates", self._candidates, 1)
         self._candidates += 1
 
+    def keep_back(self, amounts: Mapping[Bound, float]) -> None:
+        """Keep a part of each bound for later: from now on nothing else may use it. Replaces what was kept before."""
+        self._kept = dict(amounts)
+
     # --- readings -------------------------------------------------------------------------------------------------
 
     @property
@@ -264,16 +270,35 @@ class Ledger:
     @property
     def used_up(self) -> bool:
         """Whether completed calls have reached a bound, so that every further one is refused."""
-        return any(self._used(bound) >= getattr(self._limits, bound) for bound in self._bounds)
+        return any(self.used(bound) >= self._open_to_use(bound) for bound in self._bounds)
 
     def in_flight(self, bound: Bound) -> float:
         """What open reservations hold of a bound."""
         return {"calls": self._open, "tokens": self._held_tokens, "usd": self._held_nano_usd / _NANO}.get(bound, 0)
 
     def remaining(self, bound: Bound) -> float | None:
-        """What is left of a bound, calls in flight taken off; None without a bound, never below 0."""
-        limit = getattr(self._limits, bound)
-        return None if limit is None else max(0, limit - self._used(bound) - self.in_flight(bound))
+        """What is left of a bound, calls in flight and what is kept back taken off; None without one, never below 0."""
+        if getattr(self._limits, bound) is None:
+            return None
+        return max(0, self._open_to_use(bound) - self.used(bound) - self.in_flight(bound))
+
+    def used(self, bound: Bound) -> float:
+        """What was spent of a bound, whether it has a limit or not; calls in flight are not in it."""
+        match bound:
+            case "calls":
+                return self._sum.calls
+            case "tokens":
+                return self._sum.input_tokens + self._sum.output_tokens
+            case "usd":
+                return self._sum.usd
+            case "candidates":
+                return self._candidates
+            case "case_evaluations":
+                return self._case_evaluations
+
+    def kept_back(self, bound: Bound) -> float:
+        """What `keep_back` holds of a bound; 0 for nothing."""
+        return self._kept.get(bound, 0)
 
     def restore(
         self,
@@ -309,23 +334,15 @@ class Ledger:
     def _exceeded(self, estimate: Estimate, *, in_flight: bool) -> Bound | None:
         """The first bound that the call would break, counting the calls in flight or not."""
         for bound in self._bounds:
-            used = self._used(bound) + (self.in_flight(bound) if in_flight else 0)
-            if used + _needed(bound, estimate) > getattr(self._limits, bound):
+            used = self.used(bound) + (self.in_flight(bound) if in_flight else 0)
+            if used + _needed(bound, estimate) > self._open_to_use(bound):
                 return bound
         return None
 
-    def _used(self, bound: Bound) -> float:
-        match bound:
-            case "calls":
-                return self._sum.calls
-            case "tokens":
-                return self._sum.input_tokens + self._sum.output_tokens
-            case "usd":
-                return self._sum.usd
-            case "candidates":
-                return self._candidates
-            case "case_evaluations":
-                return self._case_evaluations
+    def _open_to_use(self, bound: Bound) -> float:
+        """A bound without what is kept back of it."""
+        limit: float = getattr(self._limits, bound)
+        return limit - self.kept_back(bound)
 
     def _nano_usd(self, spec: ModelSpec, input_tokens: int, output_tokens: int) -> int:
         if self._limits.usd is None:
@@ -339,25 +356,30 @@ class Ledger:
         return math.ceil((input_tokens * price[0] + output_tokens * price[1]) * 1_000)
 
     def _refusal(self, bound: Bound, estimate: Estimate) -> ModelFailure:
-        room = f"{self._used(bound):g} spent, {self.in_flight(bound):g} in flight"
+        room = f"{self.used(bound):g} spent, {self.in_flight(bound):g} in flight{self._said_kept(bound)}"
         return ModelFailure(
             "budget",
-            f"the budget of {getattr(self._limits, bound):g} {_NAMES[bound]} does not allow this call: {room}, "
+            f"the budget of {getattr(self._limits, bound):g} {BOUND_NAMES[bound]} does not allow this call: {room}, "
             f"and it may need {_needed(bound, estimate):g}",
             hint="raise the budget and resume" + ("" if bound == "calls" else ", or set max_tokens lower"),
         )
 
     def _charge(self, bound: Bound, used: int, count: int) -> None:
         limit = getattr(self._limits, bound)
-        if limit is not None and used + count > limit:
+        if limit is not None and used + count > self._open_to_use(bound):
             raise ModelFailure(
                 "budget",
-                f"the budget of {limit} {_NAMES[bound]} does not allow {count} more: {used} spent",
+                f"the budget of {limit} {BOUND_NAMES[bound]} does not allow {count} more: {used} spent"
+                + self._said_kept(bound),
                 hint="raise the budget and resume",
             )
 
+    def _said_kept(self, bound: Bound) -> str:
+        kept = self.kept_back(bound)
+        return f", {kept:g} kept for finish" if kept else ""
 
-_NAMES: Mapping[Bound, str] = {
+
+BOUND_NAMES: Mapping[Bound, str] = {
     "candidates": "candidates",
     "case_evaluations": "case evaluations",
     "calls": "calls",

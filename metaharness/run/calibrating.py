@@ -11,28 +11,15 @@ from pydantic import ValidationError
 from metaharness.configuration import RunConfig
 from metaharness.domain import Split
 from metaharness.errors import CorruptRecordError, DomainError, IncompleteError, UsageError
-from metaharness.gateway.prices import PriceTable
 from metaharness.messages import Record
 from metaharness.records import MISSING, Estimate, Finite, ObjectiveRecord, Spent
 from metaharness.run.ground import prepare
+from metaharness.run.rates import Rate, rate_of_traces
 from metaharness.run.standalone import Evaluation
 from metaharness.scoring.power import Spread, measured
 from metaharness.scoring.variance import components
 
 CALIBRATION = "metaharness calibration"
-
-
-class Rate(Record):
-    """What one case evaluation takes of models, and what `learn` takes in one trial."""
-
-    calls: float
-    input_tokens: float
-    output_tokens: float
-    usd: float | None
-    """None: the price of a model is unknown."""
-    learn_calls: float = 0.0
-    learn_tokens: float = 0.0
-    """Input and output."""
 
 
 class Calibration(Record):
@@ -71,29 +58,9 @@ class Calibration(Record):
         return measured(self.between, self.within, binary=self.binary)
 
 
-def rate_of(config: RunConfig, found: Evaluation) -> Rate:
-    """What one case evaluation has taken.
-
-    Args:
-        config: For the prices.
-        found: An evaluation with a score.
-    """
-    assert found.score is not None, "a rate is that of an evaluation that has ended"
-    spent, count = found.score.spent, found.score.planned
-    calls = [call for trace in found.learned.values() for call in trace.calls]
-    times = max(1, len(found.learned))
-    incoming, outgoing = sum(call.input_tokens for call in calls), sum(call.output_tokens for call in calls)
-    prices = PriceTable(config.prices)
-    priced = all(prices.price(spec) is not None for spec in config.models.values())
-    # what the shared cache has answered counts as well: the next harness asks otherwise
-    return Rate(
-        calls=(spent.calls + spent.cached_calls - len(calls)) / count,
-        input_tokens=(spent.input_tokens + spent.saved_input_tokens - incoming) / count,
-        output_tokens=(spent.output_tokens + spent.saved_output_tokens - outgoing) / count,
-        usd=(spent.usd + spent.saved_usd) / count if priced and not spent.unpriced_calls else None,
-        learn_calls=len(calls) / times,
-        learn_tokens=(incoming + outgoing) / times,
-    )
+def rate_of(found: Evaluation) -> Rate:
+    """What one case evaluation has taken, of an evaluation that has ended."""
+    return rate_of_traces(found.traces.values(), found.learned.values())
 
 
 def first_baseline(config: RunConfig) -> Path:
@@ -148,7 +115,7 @@ def calibration_of(harness: Path, config: RunConfig, split: Split, found: Evalua
         flip_rate=len(flipped) / len(answers),
         flipped=flipped,
         binary=parts.binary,
-        rate=rate_of(config, found),
+        rate=rate_of(found),
         spent=score.spent,
     )
 

@@ -19,13 +19,15 @@ from metaharness.gateway.providers import Provider, open_providers
 from metaharness.history import History
 from metaharness.holdout import require_sealed
 from metaharness.records import CaseTrace, Proposal, Role, Spent
+from metaharness.run.bounds import Warnings
 from metaharness.run.evaluating import Evaluating
 from metaharness.run.ground import Ground, check_start, prepare, record_factory
 from metaharness.run.machinery import Machinery
 from metaharness.run.recorder import Recorder, check_proposal
 from metaharness.run.recording import closed_on_error, open_recording, recorded_seconds
+from metaharness.run.reserve import Reserve
 from metaharness.run.rounds import Round, Rounds, check_answered, round_facts
-from metaharness.run.summaries import cost_page, proposed, summary_page, summary_row, write_derived
+from metaharness.run.summaries import cost_page, evaluated, proposed, summary_page, summary_row, write_derived
 from metaharness.run.ungroup import ungrouped
 from metaharness.scoring.scoreboard import Iteration
 from metaharness.store import RunStore
@@ -77,6 +79,8 @@ class Run:
         )
         self._recorder = Recorder(store, self.history, evaluating, self._tell)
         self._rounds = Rounds(self.history, config, ledger, ground.domain, self._recorder.pairs_per_candidate)
+        self._warnings = Warnings(ledger, store, self._tell)
+        self._reserve = Reserve(self.history, ground.domain, ledger, self._tell)
 
     # -- opening and closing -------------------------------------------------------------------------------------
 
@@ -111,6 +115,7 @@ class Run:
         with closed_on_error(store):
             run = cls(store, ground, ledger, runner=runner, providers=providers)
             run._tell("created", run=store.record.run_id)
+            run._reserve.keep()
         return run
 
     @classmethod
@@ -148,6 +153,7 @@ class Run:
             )
             run.rebuild_summaries()
             run._tell("opened", budget=ledger.limits.model_dump(exclude_none=True))
+            run._reserve.keep()
         return run
 
     async def __aenter__(self) -> Self:
@@ -267,6 +273,7 @@ class Run:
         number = record.iteration
         self.history.add(Iteration(record))
         self._tell("submitted", iteration=number, name=record.name, round=round_.number)
+        self._warnings.check()
         if rejection is not None:
             return self._after_ladder(self._recorder.reject(number, rejection))
         with ungrouped():
@@ -282,6 +289,7 @@ class Run:
                 evaluations does not allow another candidate. None was recorded.
         """
         try:
+            self._reserve.keep(by_hand=True)
             for parent in proposal.parents:
                 self.history.iteration(parent)
             round_ = self._begin(self._rounds.by_hand())
@@ -302,7 +310,9 @@ class Run:
         if iteration.rejection is not None:
             return iteration
         with ungrouped():
-            return self._after_ladder(await self._recorder.evaluate(iteration))
+            changed = self._after_ladder(await self._recorder.evaluate(iteration))
+        self._reserve.keep()
+        return changed
 
     def close_round(self, round_: Round) -> bool:
         """Speak the verdicts of a round, in iteration order, against its snapshot.
@@ -317,6 +327,7 @@ class Run:
         closed, verdicts = outcome
         self._tell("round_closed", **round_facts(closed, verdicts))
         self.history.close_round(closed)
+        self._reserve.keep()
         for verdict in verdicts:
             changed = self.history.put(verdict.iteration, verdict=verdict)
             self.store.append_summary(summary_row(changed, self.history.objectives[0].name))
@@ -347,6 +358,7 @@ class Run:
 
     def _case_ended(self, number: int, trace: CaseTrace) -> None:
         self._tell("case_ended", iteration=number, case_id=trace.case_id, trial=trace.trial, status=trace.status)
+        self._warnings.check()
 
     def _begin(self, round_: R) -> R:
         self._round = round_
@@ -369,13 +381,10 @@ class Run:
                     hint=f"mend it and start a new run; its traceback is in {record}",
                 )
 
-    def _rows(self, number: int) -> int:
-        return len(self.store.measure_traces(number, lambda trace: trace.status))
-
     def _after_ladder(self, iteration: Iteration) -> Iteration:
         """Give back what was counted for a candidate that has just been rejected; a baseline ends the run."""
         if iteration.rejection is not None:
-            unused = self._recorder.pairs_per_candidate - self._rows(iteration.number)
+            unused = self._recorder.pairs_per_candidate - evaluated(self.history, iteration)
             self.ledger.refund_case_evaluations(unused)
             if iteration.is_baseline:
                 self._check_baselines()
@@ -383,4 +392,4 @@ class Run:
 
     def _charged(self, iteration: Iteration) -> int:
         """How many pairs of an iteration the ledger has counted."""
-        return self._recorder.pairs_per_candidate if iteration.rejection is None else self._rows(iteration.number)
+        return self._recorder.pairs_per_candidate if iteration.rejection is None else evaluated(self.history, iteration)

@@ -14,7 +14,7 @@ from typing import Any, Self
 from metaharness.configuration import Budget
 from metaharness.errors import IncompleteError, RunLockedError, UsageError
 from metaharness.evaluation.runner import CaseRunner
-from metaharness.gateway.budget import Bound, Ledger
+from metaharness.gateway.budget import CALL_BOUNDS, Ledger
 from metaharness.gateway.providers import Provider
 from metaharness.history import History
 from metaharness.holdout import (
@@ -28,6 +28,7 @@ from metaharness.holdout import (
     sealed_spent,
 )
 from metaharness.records import LEARN, CaseTrace, Role, Score, Spent
+from metaharness.run.bounds import Warnings
 from metaharness.run.evaluating import Evaluating
 from metaharness.run.ground import Ground, in_order
 from metaharness.run.machinery import Machinery
@@ -39,7 +40,6 @@ from metaharness.scoring.scoreboard import Iteration
 from metaharness.store import RunStore, command_on
 
 Listener = Callable[[str, Mapping[str, Any]], None]
-CALL_BOUNDS: tuple[Bound, ...] = ("calls", "tokens", "usd")
 
 
 class Finishing:
@@ -52,7 +52,7 @@ class Finishing:
         self.ledger = recording.ledger
         self.holdout = Holdout(self.store, recording.ground.domain)
         self.listener: Listener = lambda _kind, _fields: None
-        """Told `evaluating` and `case_ended` with their fields; for a display of progress."""
+        """Told `evaluating`, `case_ended` and `budget_warned` with their fields; for a display of progress."""
         self.stopping = False
         self._recording = recording
         self._runner = runner
@@ -64,6 +64,7 @@ class Finishing:
             + sealed_spent(self.store).case_evaluations,
             seconds=recorded_seconds(self.history),
         )
+        self._warnings = Warnings(self.ledger, self.store, self._tell)
 
     @classmethod
     def open(
@@ -250,7 +251,12 @@ class Finishing:
             return None
         return self.holdout.evaluations.current_score(number) or evaluating.score(number)
 
+    def _tell(self, kind: str, /, **fields: Any) -> None:
+        self.store.event(kind, **fields)
+        self.listener(kind, fields)
+
     def _case_ended(self, number: int, trace: CaseTrace) -> None:
+        self._warnings.check()
         if trace.case_id != LEARN:
             self.listener("case_ended", {"iteration": number, "case_id": trace.case_id, "status": trace.status})
 

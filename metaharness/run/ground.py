@@ -16,6 +16,7 @@ from metaharness.domain import Case, Domain, Split, cases_hash, domain_hash, eva
 from metaharness.errors import ConfigurationError, DomainError, UsageError
 from metaharness.evaluation.workbench import Material
 from metaharness.gateway.prices import PriceTable
+from metaharness.holdout import sealed_size
 from metaharness.loading import load_domain
 from metaharness.records import now
 from metaharness.sandbox import Sandbox, open_sandbox
@@ -23,6 +24,9 @@ from metaharness.sandbox.environments import Environment, environment_for
 
 PACKAGES, REQUIREMENTS = "harness_packages", "harness_requirements"
 """What the provenance has of an environment: its packages, and the hash of what the domain asks for."""
+
+TESTED = 2
+"""The winner and the best baseline."""
 
 
 @dataclass(frozen=True)
@@ -105,12 +109,23 @@ def sandbox_of(config: RunConfig, ground: Ground) -> Sandbox:
     return open_sandbox(config.sandbox, python=ground.python, command=config.sandbox_command)
 
 
+def finish_pairs(config: RunConfig, domain: Domain) -> int:
+    """How many pairs of case and trial `finish` evaluates at most; exact where the winner is no baseline.
+
+    Only the number of test cases is asked for. A run that is to propose nothing tests its best baseline alone.
+
+    Raises:
+        DomainError: The test split cannot be read.
+    """
+    return (TESTED if config.iterations else 1) * sealed_size(domain)[0] * config.trials
+
+
 def check_start(config: RunConfig, ground: Ground) -> None:
     """Make sure that a run can get past its baselines, before there is a directory and before anything is spent.
 
     Raises:
         DomainError: There are none.
-        UsageError: The budget of case evaluations does not reach them, or there is no such sandbox.
+        UsageError: The budget of case evaluations does not reach them and `finish`, or there is no such sandbox.
         SandboxError: The sandbox does not work on this machine.
         ConfigurationError: Dollars are an objective, and the model has no price.
     """
@@ -122,11 +137,25 @@ def check_start(config: RunConfig, ground: Ground) -> None:
             f"{ground.domain.name} has no baselines in {ground.domain.root / 'baselines'}",
             hint="add at least one harness there, such as baselines/zero_shot.py: it becomes iteration 000",
         )
-    needed, bound = count * len(ground.cases) * config.trials, config.budget.case_evaluations
-    if bound is not None and bound < needed:
+    _check_reaches(config, ground, count)
+
+
+def _check_reaches(config: RunConfig, ground: Ground, count: int) -> None:
+    bound = config.budget.case_evaluations
+    if bound is None:
+        return
+    needed = count * len(ground.cases) * config.trials
+    hint = "raise --budget-cases, or evaluate fewer cases with --limit"
+    if bound < needed:
         raise UsageError(
-            f"a budget of {bound} case evaluations does not reach the {count} baselines: they need {needed}",
-            hint="raise --budget-cases, or evaluate fewer cases with --limit",
+            f"a budget of {bound} case evaluations does not reach the {count} baselines: they need {needed}", hint=hint
+        )
+    kept = finish_pairs(config, ground.domain)
+    if bound < needed + kept:
+        raise UsageError(
+            f"a budget of {bound} case evaluations does not reach the {count} baselines and the sealed test: "
+            f"they need {needed} and {kept}, {needed + kept} in all",
+            hint=hint,
         )
 
 

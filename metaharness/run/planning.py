@@ -1,4 +1,4 @@
-"""Before anything is spent: what a search takes, and what its comparisons can see."""
+"""Before much is spent: what a search takes, and what its comparisons can see."""
 
 from __future__ import annotations
 
@@ -8,19 +8,11 @@ from metaharness.evaluation.ladder import SMOKE_CASES
 from metaharness.holdout import sealed_size
 from metaharness.messages import Record
 from metaharness.records import ObjectiveRecord
-from metaharness.run.calibrating import Calibration, Rate, rate_of
-from metaharness.run.ground import Ground, check_start, prepare
+from metaharness.run.calibrating import Calibration, rate_of
+from metaharness.run.ground import TESTED, Ground, check_start, prepare
+from metaharness.run.rates import Cost, Rate, cost
 from metaharness.run.standalone import evaluate_harness
 from metaharness.scoring.power import ASSUMED, Spread, cases_to_see, smallest_gain, trials_to_see
-
-
-class Cost(Record):
-    """What some evaluations take; None where it is not known."""
-
-    case_evaluations: int
-    calls: int | None = None
-    tokens: int | None = None
-    usd: float | None = None
 
 
 class Halving(Record):
@@ -75,9 +67,9 @@ class Plan(Record):
     per_candidate: Cost
     test_cases: int
     test: Cost
-    """Of the sealed test: the winner and the best baseline."""
+    """Of the sealed test: the winner and the best baseline. A search with a budget keeps this much of it back."""
     beyond: list[str]
-    """Bounds of the budget that end the search before all candidates are evaluated."""
+    """Bounds of the budget that end the search before all candidates are evaluated, as the test is kept back."""
     sight: Sight | None
     """None: the objective is not a share of cases, and nothing was measured."""
     test_sight: Sight | None
@@ -135,9 +127,9 @@ def make_plan(
     rate_from, rate = _rate(calibration, probed)
     cases, units = len(ground.cases), len({case.group or case.id for case in ground.cases.values()})
     baselines, (test_cases, test_units) = len(ground.domain.baselines()), sealed_size(ground.domain)
-    trials, everyone = config.trials, baselines + config.iterations
+    trials = config.trials
     spreads, assumed = _spreads(calibration, objective), calibration is None
-    search = cost(rate, everyone * cases, everyone * trials, trials)
+    search, test = search_cost(config, rate, baselines=baselines, cases=cases), _test_cost(config, rate, test_cases)
     return Plan(
         domain=ground.domain.name,
         model=config.models["target"].id,
@@ -154,31 +146,30 @@ def make_plan(
         search=search,
         per_candidate=cost(rate, cases, trials, trials),
         test_cases=test_cases,
-        test=cost(rate, 2 * test_cases, 2 * trials, trials),
-        beyond=_beyond(config, search),
+        test=test,
+        beyond=_beyond(config, search, test),
         sight=sight(units, trials, spreads, assumed=assumed) if spreads else None,
         test_sight=sight(test_units, trials, spreads, assumed=assumed) if spreads and test_units else None,
     )
 
 
-def cost(rate: Rate | None, cases: int, learned: int, trials: int) -> Cost:
-    """What so many cases take.
+def search_cost(config: RunConfig, rate: Rate | None, *, baselines: int, cases: int) -> Cost:
+    """What a whole search takes: the baselines, then as many candidates as may be proposed.
 
     Args:
+        config: Iterations, trials, and the bound on candidates.
         rate: Of one case evaluation; None: not known.
-        cases: How many, each in every trial.
-        learned: How often a harness learns: once per harness and trial.
-        trials: Per case.
+        baselines: How many there are.
+        cases: Of the search split, as far as it is evaluated.
     """
-    pairs = cases * trials
-    if rate is None:
-        return Cost(case_evaluations=pairs)
-    return Cost(
-        case_evaluations=pairs,
-        calls=round(pairs * rate.calls + learned * rate.learn_calls),
-        tokens=round(pairs * (rate.input_tokens + rate.output_tokens) + learned * rate.learn_tokens),
-        usd=None if rate.usd is None else pairs * rate.usd,
-    )
+    everyone = baselines + config.iterations
+    return cost(rate, everyone * cases, everyone * config.trials, config.trials)
+
+
+def _test_cost(config: RunConfig, rate: Rate | None, cases: int) -> Cost:
+    """What the sealed test takes."""
+    tested = TESTED if config.iterations else 1
+    return cost(rate, tested * cases, tested * config.trials, config.trials)
 
 
 def _rate(calibration: Calibration | None, probed: tuple[str, Rate] | None) -> tuple[str | None, Rate | None]:
@@ -196,16 +187,16 @@ def _spreads(calibration: Calibration | None, objective: ObjectiveRecord) -> tup
     return ASSUMED if is_share else None
 
 
-def _beyond(config: RunConfig, search: Cost) -> list[str]:
+def _beyond(config: RunConfig, search: Cost, test: Cost) -> list[str]:
     budget, found = config.budget, []
-    for name, bound, needed in (
-        ("candidates", budget.candidates, config.iterations),
-        ("case evaluations", budget.case_evaluations, search.case_evaluations),
-        ("calls", budget.calls, search.calls),
-        ("tokens", budget.tokens, search.tokens),
-        ("dollars", budget.usd, search.usd),
+    for name, bound, needed, kept in (
+        ("candidates", budget.candidates, config.iterations, 0),
+        ("case evaluations", budget.case_evaluations, search.case_evaluations, test.case_evaluations),
+        ("calls", budget.calls, search.calls, test.calls),
+        ("tokens", budget.tokens, search.tokens, test.tokens),
+        ("dollars", budget.usd, search.usd, test.usd),
     ):
-        if bound is not None and needed is not None and needed > bound:
+        if bound is not None and needed is not None and needed + (kept or 0) > bound:
             found.append(f"{bound:,} {name}")
     return found
 
@@ -247,4 +238,4 @@ async def probe(config: RunConfig) -> tuple[str, Rate]:
             f"a smoke case of {harness.name} has no value: {errors[0] if errors else 'it was stopped'}",
             hint="without --probe the plan leaves calls open",
         )
-    return harness.name, rate_of(config, found)
+    return harness.name, rate_of(found)

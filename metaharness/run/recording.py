@@ -44,7 +44,7 @@ def open_recording(path: Path, raised: Budget | None, providers: Mapping[Role, P
     record = load_record(path)
     ground = prepare(record.config)
     check_unchanged(record, ground)
-    bounds = with_raised(bounds_of(path, record.config.budget), raised)
+    bounds = with_raised(bounds_now(RunStore.open(path, record=False)), raised)
     ledger = Ledger(bounds, PriceTable(record.config.prices))
     ledger.check_prices(record.config.models.values())
     providers = providers or open_providers(record.config.models)
@@ -59,12 +59,12 @@ def open_recording(path: Path, raised: Budget | None, providers: Mapping[Role, P
     return Recording(store, ground, ledger, providers)
 
 
-def bounds_of(path: Path, budget: Budget) -> Budget:
+def bounds_now(store: RunStore) -> Budget:
     """The bounds as the last session that raised one has left them."""
     last = None
-    for last in RunStore.open(path, record=False).events("opened"):  # noqa: B007 - the last one is wanted
+    for last in store.events("opened"):  # noqa: B007 - the last one is wanted
         pass
-    return budget if last is None else Budget.model_validate(last.model_dump().get("budget", {}))
+    return store.record.config.budget if last is None else Budget.model_validate(last.model_dump().get("budget", {}))
 
 
 def with_raised(bounds: Budget, raised: Budget | None) -> Budget:

@@ -35,7 +35,7 @@ from metaharness.messages import ModelSpec
 from metaharness.records import MISSING, CaseTrace, EvaluationPlan, Role, Spent, now
 from metaharness.run.evaluating import Pair, Tally, make_score, why_missing
 from metaharness.run.ground import Ground, hashes, prepare, record_factory
-from metaharness.run.recording import bounds_of, closed_on_error, recorded_seconds, with_raised
+from metaharness.run.recording import bounds_now, closed_on_error, recorded_seconds, with_raised
 from metaharness.run.regradable import (
     BY,
     REGRADED,
@@ -119,7 +119,7 @@ class Regrading:
         begun = unfinished_fork(path.parent, name, source.record, judge, current)
         if begun is not None:
             config = load_record(begun).config
-            bounds = bounds_of(begun, config.budget)
+            bounds = bounds_now(RunStore.open(begun, record=False))
         else:
             config = _config(source, judge)
             bounds = config.budget
@@ -336,7 +336,7 @@ def _config(source: History, judge: ModelSpec | None) -> RunConfig:
     """That of the source, with its bounds as they were raised, and another judge where one was given."""
     config = source.record.config
     models = config.models if judge is None else {**config.models, "judge": judge}
-    return config.model_copy(update={"models": models, "budget": bounds_of(source.store.path, config.budget)})
+    return config.model_copy(update={"models": models, "budget": bounds_now(source.store)})
 
 
 def _create(source: History, config: RunConfig, ground: Ground, name: str | None) -> RunStore:

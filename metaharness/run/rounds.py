@@ -10,15 +10,14 @@ from typing import Any
 from metaharness.configuration import RunConfig
 from metaharness.domain import Domain
 from metaharness.errors import IncompleteError, UsageError
-from metaharness.gateway.budget import Bound, Ledger
+from metaharness.gateway.budget import BOUND_NAMES, CALL_BOUNDS, Bound, Ledger
 from metaharness.history import ClosedRound, History
 from metaharness.records import ObjectiveRecord, VerdictRecord
+from metaharness.run.bounds import amount
 from metaharness.run.evaluating import why_missing
 from metaharness.scoring.scoreboard import Iteration, incumbent
 from metaharness.scoring.verdicts import judge
 from metaharness.store import command_on
-
-CALL_BOUNDS: tuple[Bound, ...] = ("calls", "tokens", "usd")
 
 
 @dataclass(frozen=True)
@@ -130,10 +129,11 @@ class Rounds:
     def _why_unaffordable(self, bound: Bound | None) -> str | None:
         if bound is None:
             return None
-        name = "dollars" if bound == "usd" else bound.replace("_", " ")
+        name, kept = BOUND_NAMES[bound], self.ledger.kept_back(bound)
+        but = f" ({amount(bound, kept)} are kept for finish)" if kept else ""
         if self.ledger.remaining(bound) == 0:
-            return f"the budget of {name} is spent"
-        return f"what is left of the budget of {name} does not reach another candidate"
+            return f"the budget of {name} is spent{but}"
+        return f"what is left of the budget of {name} does not reach another candidate{but}"
 
     def spent_bound(self) -> Bound | None:
         """The bound that allows no further candidate; None when all do."""

@@ -11,7 +11,7 @@ from metaharness.gateway.prices import PriceTable
 from metaharness.history import History
 from metaharness.holdout import read_opening, read_result, sealed_journal, sealed_spent
 from metaharness.records import Spent
-from metaharness.run.recording import recorded_seconds
+from metaharness.run.recording import bounds_now, recorded_seconds
 from metaharness.scoring.scoreboard import Iteration
 
 
@@ -87,7 +87,7 @@ def cost_page(ledger: Ledger) -> dict[str, Any]:
 def read_ledger(history: History) -> Ledger:
     """The ledger of a run, rebuilt from its journal and scores without recording it."""
     config = history.record.config
-    ledger = Ledger(config.budget, PriceTable(config.prices), clock=lambda: 0.0)
+    ledger = Ledger(bounds_now(history.store), PriceTable(config.prices), clock=lambda: 0.0)
     journals = (history.store.journal, sealed_journal(history.store))
     ledger.restore(
         ((entry.attribution.role, entry.call) for journal in journals for entry in journal.entries()),
@@ -114,11 +114,6 @@ def evaluated(history: History, iteration: Iteration) -> int:
 def read_spent(history: History) -> Spent:
     """What a run has spent so far."""
     return read_ledger(history).spent
-
-
-def read_cost(history: History) -> dict[str, Any]:
-    """What `cost.json` would say now."""
-    return cost_page(read_ledger(history))
 
 
 def run_status(history: History) -> str:

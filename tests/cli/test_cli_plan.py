@@ -94,6 +94,15 @@ def test_a_budget_that_ends_the_search_before_is_told(toy: Toy) -> None:
     assert "the budget of 3 candidates ends the search before that" in said.out
 
 
+def test_a_budget_that_reaches_the_search_and_not_the_sealed_test_beside_it_is_told(tmp_path: Path) -> None:
+    toy = write_toy(tmp_path / "domain", proposals={"01_good.py": harness("good")})
+    search, test = 3 * CASES, 2 * 3
+    assert say("plan", *toy.arguments("--budget-cases", search + test, "--json")).page["beyond"] == []
+    said = say("plan", *toy.arguments("--budget-cases", search + test - 1)).out
+    assert f"the budget of {search + test - 1} case evaluations ends the search before that" in said
+    assert "sealed test: 3 cases; what it takes is kept back of every bound of a budget" in said
+
+
 def test_without_a_test_split_it_says_so(tmp_path: Path) -> None:
     toy = write_toy(tmp_path / "domain")
     write_cases(toy.folder, "test", 0)

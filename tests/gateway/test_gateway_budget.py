@@ -258,6 +258,36 @@ class Spending(RuleBasedStateMachine):
 TestSpending = Spending.TestCase
 
 
+def test_what_is_kept_back_is_refused_to_everybody_until_less_is_kept() -> None:
+    ledger = Ledger(Budget(calls=3, case_evaluations=10))
+    ledger.keep_back({"calls": 2, "case_evaluations": 4})
+    assert (ledger.remaining("calls"), ledger.remaining("case_evaluations"), ledger.remaining("usd")) == (1, 6, None)
+    ledger.settle(ledger.reserve(ask(), ICL), call(ICL))
+    with pytest.raises(ModelFailure, match=r"budget of 3 calls .*: 1 spent, 0 in flight, 2 kept for finish"):
+        ledger.reserve(ask(), ICL)
+    assert ledger.used_up
+    with pytest.raises(ModelFailure, match="does not allow 7 more: 0 spent, 4 kept for finish"):
+        ledger.charge_case_evaluations(7)
+    ledger.keep_back({})
+    ledger.charge_case_evaluations(7)
+    assert ledger.reserve(ask(), ICL).open
+
+
+@given(st.lists(st.tuples(st.integers(1, 9), st.integers(0, 40))), st.integers(0, 30))
+def test_what_is_kept_back_never_lets_more_be_spent(steps: list[tuple[int, int]], limit: int) -> None:
+    ledger = Ledger(Budget(case_evaluations=limit))
+    for count, kept in steps:
+        ledger.keep_back({"case_evaluations": kept})
+        before = ledger.spent.case_evaluations
+        try:
+            ledger.charge_case_evaluations(count)
+        except ModelFailure:
+            assert before + count > limit - kept
+        else:
+            assert ledger.spent.case_evaluations <= limit - kept
+        assert ledger.remaining("case_evaluations") == max(0, limit - kept - ledger.spent.case_evaluations)
+
+
 @given(st.lists(st.integers(1, 9)), st.integers(0, 30))
 def test_case_evaluations_never_exceed_their_bound(counts: list[int], limit: int) -> None:
     ledger = Ledger(Budget(case_evaluations=limit))

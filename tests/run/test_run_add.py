@@ -47,6 +47,9 @@ PROPOSALS = {
 }
 MINE = Proposal(files={"harness.py": harness("ok")}, name="mine", hypothesis="it is better", axis="prompt")
 
+FINISH = 2 * 3
+"""What is kept back of every bound for `finish`: winner and best baseline on three test cases."""
+
 
 @pytest.fixture(scope="module")
 def toy(tmp_path_factory: pytest.TempPathFactory) -> Toy:
@@ -155,8 +158,14 @@ async def test_a_parent_that_does_not_exist_is_refused(parent: int, run: Path) -
 @pytest.mark.parametrize(
     ("bounds", "message"),
     [
-        (Budget(calls=2 * CASES), "the budget of calls is spent, so none can be handed in"),
-        (Budget(case_evaluations=3 * CASES - 1), "the budget of case evaluations does not reach another candidate"),
+        (
+            Budget(calls=2 * CASES + FINISH),
+            r"is spent \(6 are kept for finish\), so none can be handed in",
+        ),
+        (
+            Budget(case_evaluations=3 * CASES + FINISH - 1),
+            "the budget of case evaluations does not reach another candidate",
+        ),
     ],
     ids=["calls", "case evaluations"],
 )
@@ -166,7 +175,7 @@ async def test_a_budget_that_allows_no_other_candidate_is_refused(bounds: Budget
         await added(run, MINE, raised=bounds)
     assert "`metaharness submit --help`" in str(refused.value.hint)
     assert content(run / "iterations") == iterations
-    enough = Budget(candidates=3, calls=3 * CASES, case_evaluations=3 * CASES)
+    enough = Budget(candidates=3, calls=3 * CASES + FINISH, case_evaluations=3 * CASES + FINISH)
     assert (await added(run, MINE, raised=enough)).state == "complete"
     with pytest.raises(UsageError, match="the budget of"):
         await added(run, MINE, raised=enough)
@@ -290,7 +299,7 @@ async def test_it_does_not_count_as_a_round_in_which_the_proposer_handed_in_some
 
 
 async def test_its_missing_pairs_are_asked_again_by_resume(run: Path) -> None:
-    async with Run.open(run, raised=Budget(calls=2 * CASES + 3)) as opened:  # room for three of its calls
+    async with Run.open(run, raised=Budget(calls=2 * CASES + 3 + FINISH)) as opened:  # room for three of its calls
         first = await opened.add(MINE)
     assert (first.state, first.verdict is not None and first.verdict.verdict) == ("incomplete", "indecisive")
     assert run_status(recorded(run)) == "stopped"

@@ -33,7 +33,7 @@ from run_kit import Toy, count_lines, harness, lines, recorded, rules, say, star
 from metaharness.errors import IncompleteError, ModelFailure, StoreError, UsageError
 from metaharness.records import CaseTrace, Proposal
 from metaharness.run import Finishing, Run
-from metaharness.run.summaries import read_cost
+from metaharness.run.accounts import read_cost
 from metaharness.scoring.measures import PairRow, measure
 from metaharness.scoring.verdicts import judge_both
 from metaharness.store import RunStore

@@ -296,11 +296,9 @@ async def test_a_test_that_was_killed_before_its_result_needs_no_budget_to_end(r
     assert (await finished(run, raised=spent)).missing == 0
 
 
-def test_a_search_that_ended_at_its_budget_is_finished_with_a_higher_one(tmp_path: Path) -> None:
+def test_a_search_that_ended_at_its_budget_has_left_what_finish_needs(tmp_path: Path) -> None:
     toy = finish_toy(tmp_path / "domain", proposals={"1_broken.py": SYNTAX_ERROR, "2_other.py": harness("other")})
-    run = anyio.run(partial(searched_run, toy, tmp_path / "runs", budget={"calls": 3 * SEARCH}))
-    said = say("finish", "--yes", run)
-    assert (said.code, said.out) == (2, "")
-    assert not (run / "sealed").exists()
-    said = say("finish", "--yes", run, "--budget-calls", 3 * SEARCH + 2 * TEST, "--json")
+    run = anyio.run(partial(searched_run, toy, tmp_path / "runs", budget={"calls": 3 * SEARCH + 2 * TEST}))
+    said = say("finish", "--yes", run, "--json")
     assert (said.code, said.page["verdict"]) == (0, "better")
+    assert json.loads((run / "cost.json").read_text())["spent"]["calls"] == 3 * SEARCH + 2 * TEST

@@ -39,6 +39,9 @@ from metaharness.testing import ScriptedModel
 OVERLOADED = {"kind": "infrastructure", "message": "overloaded", "status_code": 529}
 GOOD = ScriptedProposer(proposals_of(harness("good"), harness("other")))
 
+FINISH = 2 * 3
+"""What is kept back of every bound for `finish`: winner and best baseline on three test cases."""
+
 
 @pytest.fixture
 def toy(tmp_path: Path) -> Toy:
@@ -168,25 +171,26 @@ async def test_an_evaluator_that_fails_makes_missing_data_and_is_asked_again_whe
 
 async def test_a_raised_budget_goes_on_where_the_old_one_stopped(toy: Toy, tmp_path: Path) -> None:
     whole = await searched(toy.config(iterations=2), tmp_path / "whole", GOOD)
-    config = toy.config(iterations=2, budget={"calls": CASES + 5})
+    config = toy.config(iterations=2, budget={"calls": CASES + 5 + FINISH})
     history = await searched(config, tmp_path / "runs", GOOD)
     path = history.store.path
-    assert await finish(Run.open(path), GOOD) == "the budget of calls is spent"  # not raised: nothing changes
+    reason = await finish(Run.open(path), GOOD)
+    assert reason == "the budget of calls is spent (6 are kept for finish)"  # not raised: nothing changes
     assert len(lines(path / "calls.jsonl")) == CASES + 5
     await finish(Run.open(path, raised=Budget(calls=10 * CASES)), GOOD)
     assert recorded(path).scoreboard().rows() == whole.scoreboard().rows()
     assert_nothing_twice(path)
     opened = [event["budget"] for event in lines(path / "events.jsonl") if event["kind"] == "opened"]
-    assert opened == [{"calls": CASES + 5}, {"calls": 10 * CASES}]
+    assert opened == [{"calls": CASES + 5 + FINISH}, {"calls": 10 * CASES}]
 
 
 async def test_raised_candidates_and_case_evaluations_let_further_rounds_begin(toy: Toy, tmp_path: Path) -> None:
-    budget = {"candidates": 1, "case_evaluations": 2 * CASES}
+    budget = {"candidates": 1, "case_evaluations": 2 * CASES + FINISH}
     history = await searched(toy.config(iterations=2, budget=budget), tmp_path / "runs", GOOD)
     assert len(history) == 2
     await finish(Run.open(history.store.path, raised=Budget(candidates=2)), GOOD)
     assert len(recorded(history.store.path)) == 2
-    await finish(Run.open(history.store.path, raised=Budget(candidates=2, case_evaluations=3 * CASES)), GOOD)
+    await finish(Run.open(history.store.path, raised=Budget(candidates=2, case_evaluations=3 * CASES + FINISH)), GOOD)
     assert len(recorded(history.store.path)) == 3
 
 
