@@ -26,7 +26,7 @@ MISSING: frozenset[str] = frozenset({"infrastructure", "budget", "evaluator_erro
 """Not the candidate's doing: missing data, asked again by `resume`."""
 
 Direction = Literal["max", "min"]
-Stage = Literal["size", "syntax", "import", "interface", "learn", "smoke"]
+Stage = Literal["size", "syntax", "leak", "import", "interface", "learn", "smoke"]
 Verdict = Literal["better", "worse", "indecisive", "baseline", "rejected"]
 Role = Literal["target", "proposer", "judge"]
 
@@ -288,6 +288,8 @@ class ProposalRecord(Record):
     predicted_effect: str = ""
     by_hand: bool = False
     """Handed in outside the search: it fills no slot of the proposer's rounds."""
+    flags: list[str] = []
+    """What to know before its score is believed, such as that it lists answers of single cases."""
     submitted: str = ""
 
 

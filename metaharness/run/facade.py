@@ -22,7 +22,7 @@ from metaharness.records import CaseTrace, Proposal, Role, Spent
 from metaharness.run.evaluating import Evaluating
 from metaharness.run.ground import Ground, check_start, prepare, record_factory
 from metaharness.run.machinery import Machinery
-from metaharness.run.recorder import Recorder, check_proposal
+from metaharness.run.recorder import Recorder
 from metaharness.run.recording import closed_on_error, open_recording, recorded_seconds
 from metaharness.run.rounds import Round, Rounds, check_answered
 from metaharness.run.summaries import cost_page, proposed, summary_page, summary_row, write_derived
@@ -254,16 +254,20 @@ class Run:
         if round_.number > 0 and not by_hand:
             self.ledger.charge_candidate()
         self.ledger.charge_case_evaluations(self._recorder.pairs_per_candidate)
-        files, rejection = check_proposal(proposal.files)
+        found = self._recorder.admit(proposal.files, baseline=round_.number == 0)
         parents = proposal.parents or ((round_.incumbent.number,) if round_.incumbent is not None else ())
         record = self.store.add_iteration(
-            replace(proposal, files=files, parents=parents), round=round_.number, slot=slots[0], by_hand=by_hand
+            replace(proposal, files=found.files, parents=parents),
+            round=round_.number,
+            slot=slots[0],
+            by_hand=by_hand,
+            flags=found.flags,
         )
         number = record.iteration
         self.history.add(Iteration(record))
         self._tell("submitted", iteration=number, name=record.name, round=round_.number)
-        if rejection is not None:
-            return self._after_ladder(self._recorder.reject(number, rejection))
+        if found.rejection is not None:
+            return self._after_ladder(self._recorder.reject(number, found.rejection))
         with ungrouped():
             return self._after_ladder(await self._recorder.climb(number))
 

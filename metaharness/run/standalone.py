@@ -20,6 +20,7 @@ from metaharness.loading import read_candidate
 from metaharness.records import LEARN, CaseTrace, EvaluationPlan, ObjectiveRecord, Rejection, Score, Spent, now
 from metaharness.run.evaluating import Pair, Tally, evaluate_left, make_score
 from metaharness.run.ground import Ground, prepare, sandbox_of
+from metaharness.run.leaking import Leaks
 from metaharness.run.ungroup import ungrouped
 from metaharness.scoring.measures import PairRow, measure
 
@@ -30,6 +31,8 @@ class Evaluation:
 
     objectives: list[ObjectiveRecord]
     rejection: Rejection | None = None
+    notes: list[str] = field(default_factory=list)
+    """What a run would have rejected or flagged it for, though it was evaluated: text of cases, answers of cases."""
     score: Score | None = None
     traces: dict[tuple[str, int], CaseTrace] = field(default_factory=dict)
     """The latest attempt at each pair."""
@@ -84,6 +87,8 @@ async def evaluate_harness(
     result = Evaluation(objectives, rejection=check_files(files) if ladder else None)
     if result.rejection is not None:
         return result
+    if ladder and split is Split.SEARCH:
+        result.notes = _notes(files, ground)
     tally = Tally(objectives, [(case_id, first_trial + trial) for case_id, trial in ground.pairs(config.trials)], now())
     runner = SandboxRunner(ground.material(sandbox_of(config, ground), stop))
     gateway, ledger = _gateway(config, ground)
@@ -101,6 +106,13 @@ async def evaluate_harness(
     if tally.whole and result.rejection is None:
         result.score = job.score(config.trials, ledger.spent)
     return result
+
+
+def _notes(files: Mapping[str, str], ground: Ground) -> list[str]:
+    """What a person should know of a harness of their own, which is theirs to evaluate."""
+    leaks = Leaks(ground)
+    rejection = leaks.check(files)
+    return [*([] if rejection is None else [rejection.message]), *leaks.flags(files)]
 
 
 def _gateway(config: RunConfig, ground: Ground) -> tuple[Gateway, Ledger]:

@@ -60,6 +60,7 @@ class Iterations(Evaluations):
         round: int,
         slot: int,
         by_hand: bool = False,
+        flags: Sequence[str] = (),
         reads: Sequence[Mapping[str, Any]] = (),
     ) -> ProposalRecord:
         """Record a candidate under the next number.
@@ -71,6 +72,7 @@ class Iterations(Evaluations):
             round: The round it belongs to; 0 for baselines.
             slot: Its place within the round.
             by_hand: Whether it was handed in outside the search.
+            flags: What to know before its score is believed.
             reads: What the proposer had read, as `append_read` returned it; written only when there is any.
 
         Raises:
@@ -82,7 +84,7 @@ class Iterations(Evaluations):
         number = int(folder.name)
         try:
             record = self._write_candidate(
-                folder, proposal, reads, iteration=number, round=round, slot=slot, by_hand=by_hand
+                folder, proposal, reads, iteration=number, round=round, slot=slot, by_hand=by_hand, flags=list(flags)
             )
         except BaseException:
             with suppress(OSError):  # what cannot be removed is set aside when the number is taken again
