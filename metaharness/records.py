@@ -180,6 +180,18 @@ class Spent(Record):
     """Time during which the run was recorded, over all its sessions."""
 
 
+class FileMark(Record):
+    """What a file was when it was hashed. Times are in nanoseconds, as the file system tells them."""
+
+    sha256: str
+    size: int
+    """Bytes."""
+    mtime_ns: int
+    ctime_ns: int
+    """When the inode was changed: what sets the other time back changes this one."""
+    inode: int
+
+
 class Score(Record):
     """The aggregate of one evaluation: `score.json`, written last."""
 
@@ -210,6 +222,8 @@ class Score(Record):
     """Counts how often this file was written: 2 after missing pairs were filled by `resume`."""
     trace_sha256: str = ""
     trace_bytes: int = 0
+    marks: dict[str, FileMark] = {}
+    """The files it was made of, by their path in the folder of the iteration; empty outside a run."""
     spent: Spent = Spent()
     started: str = ""
     finished: str = ""

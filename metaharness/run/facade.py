@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from metaharness.configuration import Budget, RunConfig, RunRecord
-from metaharness.errors import DomainError, UsageError
+from metaharness.errors import UsageError
 from metaharness.evaluation.runner import CaseRunner
 from metaharness.gateway.budget import Bound, Ledger
 from metaharness.gateway.prices import PriceTable
@@ -24,8 +24,9 @@ from metaharness.run.ground import Ground, check_start, prepare, record_factory
 from metaharness.run.machinery import Machinery
 from metaharness.run.recorder import Recorder
 from metaharness.run.recording import closed_on_error, open_recording, recorded_seconds
-from metaharness.run.rounds import Round, Rounds, check_answered
+from metaharness.run.rounds import Round, Rounds, check_answered, check_baselines
 from metaharness.run.summaries import cost_page, proposed, summary_page, summary_row, write_derived
+from metaharness.run.tampering import Watch
 from metaharness.run.ungroup import ungrouped
 from metaharness.scoring.scoreboard import Iteration
 from metaharness.store import RunStore
@@ -74,6 +75,7 @@ class Run:
         )
         self._recorder = Recorder(store, self.history, evaluating, self._tell)
         self._rounds = Rounds(self.history, config, ledger, ground.domain, self._recorder.pairs_per_candidate)
+        self._watch = Watch(store, self.history, ground, self._tell)
 
     # -- opening and closing -------------------------------------------------------------------------------------
 
@@ -204,16 +206,18 @@ class Run:
         missing = [
             iteration
             for iteration in self.history
-            if iteration.state == "incomplete" and iteration.proposal.round < closed
+            if iteration.state in ("incomplete", "pending") and iteration.proposal.round < closed
         ]
         for iteration in missing:
             if self.stopping or not self._rounds.calls_left:
                 break
             changed = await self.evaluate(iteration)
+            self._watch.look([iteration])
             if changed.score is not iteration.score:
                 verdict = self._rounds.verdict_again(changed)
                 self._tell("verdict", **verdict.model_dump())
                 self.history.put(changed.number, verdict=verdict)
+            self._watch.keep([changed])
         if missing:
             self.rebuild_summaries()
 
@@ -226,7 +230,7 @@ class Run:
         """
         if self.stopping:
             return None
-        self._check_baselines()
+        check_baselines(self.history, self._rounds.baselines)
         if self.history.closed_rounds:
             check_answered(self.history)
         return self._begin(self._rounds.next())
@@ -308,7 +312,12 @@ class Run:
 
         Returns False, and changes nothing, while a candidate of the round is not evaluated, or when a stop kept its
         slots from being filled: `resume` ends such a round.
+
+        Raises:
+            DomainError: The domain has changed; what was evaluated in this round is not accepted.
+            CorruptRecordError: An iteration is not what was recorded.
         """
+        self._watch.look(self._rounds.members(round_.number))
         cut_short = self.stopping and len(self._taken) < len(round_.open_slots)
         outcome = None if cut_short else self._rounds.close(round_)
         if outcome is None:
@@ -327,6 +336,7 @@ class Run:
         for verdict in verdicts:
             changed = self.history.put(verdict.iteration, verdict=verdict)
             self.store.append_summary(summary_row(changed, self.history.objectives[0].name))
+        self._watch.keep(self._rounds.members(closed.number))
         if time.monotonic() - self._summarised >= SUMMARY_SECONDS:
             self._write_summaries("running")
         return True
@@ -356,6 +366,7 @@ class Run:
         self._tell("case_ended", iteration=number, case_id=trace.case_id, trial=trace.trial, status=trace.status)
 
     def _begin(self, round_: R) -> R:
+        self._watch.look()
         self._round = round_
         self._taken = set()
         return round_
@@ -364,17 +375,6 @@ class Run:
         self.store.write_summary(summary_page(self.history, status, self.spent.model_dump()))
         self.store.write_cost(cost_page(self.ledger))
         self._summarised = time.monotonic()
-
-    def _check_baselines(self) -> None:
-        """A run goes no further when one of its baselines is no harness: fail before more is paid for."""
-        for iteration in self.history.iterations[: self._rounds.baselines]:
-            rejection = iteration.rejection
-            if rejection is not None and iteration.is_baseline:
-                record = self.store.rejection_path(iteration.number)
-                raise DomainError(
-                    f"baseline {iteration.proposal.name} fails the ladder at {rejection.stage}: {rejection.message}",
-                    hint=f"mend it and start a new run; its traceback is in {record}",
-                )
 
     def _rows(self, number: int) -> int:
         return len(self.store.measure_traces(number, lambda trace: trace.status))
@@ -385,7 +385,7 @@ class Run:
             unused = self._recorder.pairs_per_candidate - self._rows(iteration.number)
             self.ledger.refund_case_evaluations(unused)
             if iteration.is_baseline:
-                self._check_baselines()
+                check_baselines(self.history, self._rounds.baselines)
         return iteration
 
     def _charged(self, iteration: Iteration) -> int:

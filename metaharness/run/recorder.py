@@ -9,6 +9,7 @@ from typing import Protocol
 from metaharness.errors import CandidateError
 from metaharness.evaluation.ladder import SMOKE_CASES, check_files
 from metaharness.history import History
+from metaharness.marks import content_hash
 from metaharness.records import Rejection, now
 from metaharness.run.evaluating import Evaluating, Tally
 from metaharness.run.leaking import Leaks
@@ -53,8 +54,13 @@ class Recorder:
     def __post_init__(self) -> None:
         self._leaks = Leaks(self.evaluating.ground)
         self._accepted: dict[int, bool] = {}
+        refused = {
+            number: event.number for event in self.store.events("tampered") for number in event.model_dump()["refused"]
+        }
         for event in self.store.events("accepted"):
             fields = event.model_dump()
+            if event.number < refused.get(fields["iteration"], -1):
+                continue
             self._accepted[fields["iteration"]] = fields["order_dependent"]
 
     @property
@@ -130,5 +136,8 @@ class Recorder:
         self.evaluating.forget(number)
         primary = score.objectives.get(self.history.objectives[0].name)
         iteration = self.history.put(number, score=score)
-        self.tell("scored", iteration=number, mean=primary.mean if primary else None, missing=score.missing)
+        sha256 = content_hash(self.store.score_path(number))
+        self.tell(
+            "scored", iteration=number, mean=primary.mean if primary else None, missing=score.missing, sha256=sha256
+        )
         return iteration

@@ -15,6 +15,7 @@ from metaharness.history import History
 from metaharness.holdout import sealed_spent
 from metaharness.records import Role
 from metaharness.run.ground import Ground, check_unchanged, prepare
+from metaharness.run.tampering import check_recorded
 from metaharness.store import RunStore, load_record
 
 
@@ -54,6 +55,8 @@ def open_recording(path: Path, raised: Budget | None, providers: Mapping[Role, P
         redact=ground.redact,
         on_entry=lambda entry: ledger.restore([(entry.attribution.role, entry.call)]),
     )
+    with closed_on_error(store):
+        check_recorded(store)
     return Recording(store, ground, ledger, providers)
 
 

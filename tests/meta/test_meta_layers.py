@@ -18,7 +18,7 @@ from metaharness import production
 
 LAYERS = {
     0: ("errors", "messages", "limits", "records", "configuration"),
-    1: ("domain", "harness", "loading", "fingerprints", "scaffold"),
+    1: ("domain", "harness", "loading", "fingerprints", "marks", "scaffold"),
     2: ("store", "gateway", "sandbox", "scoring"),
     3: ("evaluation", "holdout", "history", "leaks", "production", "exported"),
     4: ("run",),
