@@ -82,10 +82,12 @@ async def test_a_domain_that_changed_since_is_refused_and_what_changed_is_named(
     assert recorded(history.store.path).scoreboard().rows()  # reading needs no domain
 
 
-async def test_test_data_that_changed_stops_a_run_too_as_candidates_were_checked_against_them(toy: Toy, tmp_path: Path) -> None:
+async def test_test_data_that_changed_stops_a_run_too_as_candidates_were_checked_against_them(
+    toy: Toy, tmp_path: Path
+) -> None:
     history = await searched(toy.config(iterations=0, limit=2), tmp_path / "runs")
     write_cases(toy.folder, "test", 9)
-    with pytest.raises(DomainError, match="changed: data/test.jsonl"):
+    with pytest.raises(DomainError, match=r"changed: data/test\.jsonl"):
         Run.open(history.store.path)
 
 
