@@ -22,7 +22,7 @@ from metaharness.run.ground import Ground
 from metaharness.scoring.scoreboard import Iteration
 from metaharness.store import RunStore, command_on, not_as_recorded
 
-AT_A_LOOK = 32
+AT_A_LOOK = 16
 """Iterations that are looked at in turn, beside the incumbent."""
 
 
