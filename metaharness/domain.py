@@ -232,7 +232,7 @@ def _listed(domain: Domain, split: Split) -> list[Case]:
         return list(domain.cases(split))
     except MetaharnessError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise DomainError(
             f"cases({split.value!r}) of {domain.name} failed: {type(error).__name__}: {error}",
             hint="check the domain's data",
@@ -266,15 +266,10 @@ def domain_hash(domain: Domain) -> str:
     return files_hash(sources)
 
 
-def evaluator_file(domain: Domain) -> Path | None:
-    """The source file of the evaluator's `grade`; None where there is none."""
-    code = getattr(inspect.unwrap(type(domain.evaluator).grade), "__code__", None)
-    source = Path(code.co_filename) if code is not None else Path()
-    return source if source.is_file() else None
-
-
 def evaluator_hash(domain: Domain) -> str:
     """SHA-256 over the source file of the evaluator's `grade`."""
-    source = evaluator_file(domain)
-    content = source.read_bytes() if source is not None else b""
+    grade = inspect.unwrap(type(domain.evaluator).grade)
+    code = getattr(grade, "__code__", None)
+    source = Path(code.co_filename) if code is not None else Path()
+    content = source.read_bytes() if source.is_file() else b""
     return files_hash({type(domain.evaluator).__qualname__: content})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import platform
 import random
 import sys
@@ -13,7 +14,7 @@ from typing import Any
 
 from metaharness import __version__
 from metaharness.configuration import RunConfig, RunRecord
-from metaharness.domain import Case, Domain, Split, cases_hash, domain_hash, evaluator_file, evaluator_hash, split_cases
+from metaharness.domain import Case, Domain, Split, cases_hash, domain_hash, evaluator_hash, split_cases
 from metaharness.errors import ConfigurationError, DomainError, UsageError
 from metaharness.evaluation.workbench import Material
 from metaharness.gateway.prices import PriceTable
@@ -148,7 +149,7 @@ def _check_priced(config: RunConfig, ground: Ground) -> None:
 
 LEFT_OUT = frozenset({"__pycache__", "proposals", "tests"})
 """Folders of a domain that decide no score."""
-ABOUT = frozenset({".md", ".toml", ".lock"})
+ABOUT = frozenset({".md", ".toml"})
 """Files beside `domain.py` that are about it; `DOMAIN.md` is told to proposers, so it counts."""
 
 
@@ -164,12 +165,18 @@ def watched_files(domain: Domain, options: Iterable[str]) -> list[Path]:
         found |= {path for path in _below(root) if path.parent != root or path.suffix not in ABOUT}
     else:
         found |= set(_below(root / "data"))
-    for path in (root / "DOMAIN.md", domain.driver(), evaluator_file(domain), *domain.baselines()):
+    for path in (root / "DOMAIN.md", domain.driver(), _evaluator_file(domain), *domain.baselines()):
         if path is not None:
             found |= set(_below(path))
     for option in options:
         found |= set(_below(Path(option).expanduser().absolute()))
     return sorted(found)
+
+
+def _evaluator_file(domain: Domain) -> Path | None:
+    """The source file of the evaluator's `grade`, which may lie anywhere; None where there is none."""
+    code = getattr(inspect.unwrap(type(domain.evaluator).grade), "__code__", None)
+    return None if code is None else Path(code.co_filename)
 
 
 def _below(path: Path) -> Iterator[Path]:

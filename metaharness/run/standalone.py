@@ -79,16 +79,14 @@ async def evaluate_harness(
         UsageError: There is no such harness, or the split is sealed.
         MetaharnessError: The domain or the model cannot be used.
     """
-    if split not in (Split.TRAIN, Split.SEARCH):
-        raise UsageError("only train and search can be evaluated", hint="the test split is sealed until a run is over")
+    _check_split(split)
     files = dict(read_candidate(harness).files)
     ground = prepare(config, split)
     objectives = [objective.record() for objective in ground.domain.objectives]
     result = Evaluation(objectives, rejection=check_files(files) if ladder else None)
     if result.rejection is not None:
         return result
-    if ladder and split is Split.SEARCH:
-        result.notes = _notes(files, ground)
+    result.notes = _notes(files, ground) if ladder else []
     tally = Tally(objectives, [(case_id, first_trial + trial) for case_id, trial in ground.pairs(config.trials)], now())
     runner = SandboxRunner(ground.material(sandbox_of(config, ground), stop))
     gateway, ledger = _gateway(config, ground)
@@ -108,8 +106,15 @@ async def evaluate_harness(
     return result
 
 
+def _check_split(split: Split) -> None:
+    if split not in (Split.TRAIN, Split.SEARCH):
+        raise UsageError("only train and search can be evaluated", hint="the test split is sealed until a run is over")
+
+
 def _notes(files: Mapping[str, str], ground: Ground) -> list[str]:
     """What a person should know of a harness of their own, which is theirs to evaluate."""
+    if ground.split is not Split.SEARCH:
+        return []
     leaks = Leaks(ground)
     rejection = leaks.check(files)
     return [*([] if rejection is None else [rejection.message]), *leaks.flags(files)]
