@@ -11,6 +11,7 @@ from metaharness.domain import candidates_in
 from metaharness.fingerprints import words_of
 from metaharness.loading import read_candidate
 from metaharness.messages import ModelSpec
+from metaharness.records import Role
 from metaharness.run.ground import Ground, prepare
 from metaharness.run.leaking import Leaks
 
@@ -26,7 +27,7 @@ SYMPTOMS = ROOT.parent / "shared" / "data" / "symptom_diagnosis"
 
 
 def ground(example: str, **options: str) -> Ground:
-    models = {"target": ModelSpec(provider="embedded", name="icl")}
+    models: dict[Role, ModelSpec] = {"target": ModelSpec(provider="embedded", name="icl")}
     return prepare(RunConfig(domain=str(EXAMPLES / example), domain_options=options, models=models))
 
 

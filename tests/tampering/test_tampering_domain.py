@@ -44,8 +44,8 @@ async def meddled(toy: Toy, root: Path, proposer: Proposer) -> Path:
     return run.store.path
 
 
-def replaced(path: Path, old: str, new: str) -> Callable[[], None]:
-    return lambda: path.write_text(path.read_text().replace(old, new)) and None
+def replaced(path: Path, old: str, new: str) -> Callable[[], object]:
+    return lambda: path.write_text(path.read_text().replace(old, new))
 
 
 CHANGES = {

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 from run_kit import Toy, executed, finish, harness, lines, proposals_of, recorded, searched, write_toy
@@ -141,8 +142,13 @@ async def test_a_change_during_the_test_is_refused_and_the_test_is_asked_anew(to
     run = (await searched(toy.config(iterations=0), tmp_path / "runs", name="run")).store.path
     evaluator = toy.folder / "evaluator.py"
     before = evaluator.read_text()
+
+    def meddle(kind: str, _fields: Mapping[str, Any]) -> None:
+        if kind == "evaluating":
+            evaluator.write_text(before + "# changed\n")
+
     with Finishing.open(run) as finishing:
-        finishing.listener = lambda kind, _fields: kind == "evaluating" and evaluator.write_text(before + "# changed\n")
+        finishing.listener = meddle
         with pytest.raises(DomainError, match=r"evaluator\.py has changed since the test was begun"):
             await finishing.run()
     assert not (run / "sealed" / "result.json").exists()
