@@ -71,6 +71,9 @@ class RunRecord(Record):
     split_hashes: dict[str, str]
     """SHA-256 over the cases of each split that a search may see."""
     evaluator_hash: str
+    files: dict[str, str] = {}
+    """SHA-256 of the files in the domain's folder that decide a score, by their path from there. Empty where they were
+    not kept yet when the run was begun."""
     objectives: list[ObjectiveRecord]
     forked_from: str | None = None
     provenance: dict[str, str] = {}

@@ -26,7 +26,7 @@ MISSING: frozenset[str] = frozenset({"infrastructure", "budget", "evaluator_erro
 """Not the candidate's doing: missing data, asked again by `resume`."""
 
 Direction = Literal["max", "min"]
-Stage = Literal["size", "syntax", "import", "interface", "learn", "smoke"]
+Stage = Literal["size", "syntax", "leak", "import", "interface", "learn", "smoke"]
 Verdict = Literal["better", "worse", "indecisive", "baseline", "rejected"]
 Role = Literal["target", "proposer", "judge"]
 
@@ -187,6 +187,18 @@ class Spent(Record):
     """Time during which the run was recorded, over all its sessions."""
 
 
+class FileMark(Record):
+    """What a file was when it was hashed. Times are in nanoseconds, as the file system tells them."""
+
+    sha256: str
+    size: int
+    """Bytes."""
+    mtime_ns: int
+    ctime_ns: int
+    """When the inode was changed: what sets the other time back changes this one."""
+    inode: int
+
+
 class Score(Record):
     """The aggregate of one evaluation: `score.json`, written last."""
 
@@ -217,6 +229,8 @@ class Score(Record):
     """Counts how often this file was written: 2 after missing pairs were filled by `resume`."""
     trace_sha256: str = ""
     trace_bytes: int = 0
+    marks: dict[str, FileMark] = {}
+    """The files it was made of, by their path in the folder of the iteration; empty outside a run."""
     spent: Spent = Spent()
     started: str = ""
     finished: str = ""
@@ -295,6 +309,8 @@ class ProposalRecord(Record):
     predicted_effect: str = ""
     by_hand: bool = False
     """Handed in outside the search: it fills no slot of the proposer's rounds."""
+    flags: list[str] = []
+    """What to know before its score is believed, such as that it lists answers of single cases."""
     submitted: str = ""
 
 

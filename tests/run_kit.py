@@ -265,6 +265,7 @@ TIMES = frozenset(
         "revision",
         "trace_sha256",
         "trace_bytes",
+        "marks",
         "run",
         "run_id",
     }

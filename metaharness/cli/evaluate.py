@@ -115,6 +115,8 @@ def _evaluate(
         _print(split.value, result)
         for line in begun.lines():
             typer.echo(line)
+    for note in result.notes:
+        typer.echo(f"note: {harness}: {printable(note)}", err=True)
     _tell_missing(harness, result)
     check_ended(harness, result.rejection, stopped=stopped)
     begun.exit()
@@ -221,6 +223,7 @@ def _record(harness: Path, config: RunConfig, split: str, result: Evaluation) ->
         "trials": config.trials,
         "seed": config.seed,
         "rejected": result.rejection.model_dump(exclude={"time"}) if result.rejection else None,
+        "notes": result.notes,
         "metrics": {name: value.model_dump() for name, value in score.objectives.items()} if score else {},
         **(score.model_dump(include=_SHOWN) if score else {}),
         "cases": cases,

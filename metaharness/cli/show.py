@@ -73,6 +73,7 @@ def _about(history: History, iteration: Iteration) -> list[str]:
         ("axis", proposal.axis),
         ("components", ", ".join(proposal.components)),
         ("predicted", proposal.predicted_effect),
+        ("flagged", "; ".join(proposal.flags)),
         *_numbers(history, iteration),
         ("source", str(history.store.candidate_path(number))),
     ]

@@ -1,5 +1,7 @@
 """What a candidate has to climb before any case is paid: size, syntax, import, interface, two smoke cases.
 
+Between syntax and import a run asks its leak gate (`run/leaking.py`).
+
 The smoke cases are the first two of the split. They are asked in both orders by two workers at the same time; equal
 calls are joined, so the second order costs no model call. Their traces count, so they are not run again. A
 difference between the orders is no reason to reject: the candidate is evaluated serially, in the run's order.

@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from metaharness.configuration import Budget, RunConfig, RunRecord
-from metaharness.errors import DomainError, UsageError
+from metaharness.errors import UsageError
 from metaharness.evaluation.runner import CaseRunner
 from metaharness.gateway.budget import Bound, Ledger
 from metaharness.gateway.prices import PriceTable
@@ -23,11 +23,12 @@ from metaharness.run.bounds import Warnings
 from metaharness.run.evaluating import Evaluating
 from metaharness.run.ground import Ground, check_start, prepare, record_factory
 from metaharness.run.machinery import Machinery
-from metaharness.run.recorder import Recorder, check_proposal
+from metaharness.run.recorder import Recorder
 from metaharness.run.recording import closed_on_error, open_recording, recorded_seconds
 from metaharness.run.reserve import Reserve
-from metaharness.run.rounds import Round, Rounds, check_answered, round_facts
+from metaharness.run.rounds import Round, Rounds, check_answered, check_baselines, round_facts
 from metaharness.run.summaries import cost_page, evaluated, proposed, summary_page, summary_row, write_derived
+from metaharness.run.tampering import Watch
 from metaharness.run.ungroup import ungrouped
 from metaharness.scoring.scoreboard import Iteration
 from metaharness.store import RunStore
@@ -81,6 +82,7 @@ class Run:
         self._rounds = Rounds(self.history, config, ledger, ground.domain, self._recorder.pairs_per_candidate)
         self._warnings = Warnings(ledger, store, self._tell)
         self._reserve = Reserve(self.history, ground.domain, ledger, self._tell)
+        self._watch = Watch(store, self.history, ground, self._tell)
 
     # -- opening and closing -------------------------------------------------------------------------------------
 
@@ -215,16 +217,18 @@ class Run:
         missing = [
             iteration
             for iteration in self.history
-            if iteration.state == "incomplete" and iteration.proposal.round < closed
+            if iteration.state in ("incomplete", "pending") and iteration.proposal.round < closed
         ]
         for iteration in missing:
             if self.stopping or not self._rounds.calls_left:
                 break
             changed = await self.evaluate(iteration)
+            self._watch.look([iteration])
             if changed.score is not iteration.score:
                 verdict = self._rounds.verdict_again(changed)
                 self._tell("verdict", **verdict.model_dump())
                 self.history.put(changed.number, verdict=verdict)
+            self._watch.keep([changed])
         if missing:
             self.rebuild_summaries()
 
@@ -237,7 +241,7 @@ class Run:
         """
         if self.stopping:
             return None
-        self._check_baselines()
+        check_baselines(self.history, self._rounds.baselines)
         if self.history.closed_rounds:
             check_answered(self.history)
         return self._begin(self._rounds.next())
@@ -265,17 +269,21 @@ class Run:
         if round_.number > 0 and not by_hand:
             self.ledger.charge_candidate()
         self.ledger.charge_case_evaluations(self._recorder.pairs_per_candidate)
-        files, rejection = check_proposal(proposal.files)
+        found = self._recorder.admit(proposal.files, baseline=round_.number == 0)
         parents = proposal.parents or ((round_.incumbent.number,) if round_.incumbent is not None else ())
         record = self.store.add_iteration(
-            replace(proposal, files=files, parents=parents), round=round_.number, slot=slots[0], by_hand=by_hand
+            replace(proposal, files=found.files, parents=parents),
+            round=round_.number,
+            slot=slots[0],
+            by_hand=by_hand,
+            flags=found.flags,
         )
         number = record.iteration
         self.history.add(Iteration(record))
         self._tell("submitted", iteration=number, name=record.name, round=round_.number)
         self._warnings.check()
-        if rejection is not None:
-            return self._after_ladder(self._recorder.reject(number, rejection))
+        if found.rejection is not None:
+            return self._after_ladder(self._recorder.reject(number, found.rejection))
         with ungrouped():
             return self._after_ladder(await self._recorder.climb(number))
 
@@ -319,7 +327,12 @@ class Run:
 
         Returns False, and changes nothing, while a candidate of the round is not evaluated, or when a stop kept its
         slots from being filled: `resume` ends such a round.
+
+        Raises:
+            DomainError: The domain has changed; what was evaluated in this round is not accepted.
+            CorruptRecordError: An iteration is not what was recorded.
         """
+        self._watch.look(self._rounds.members(round_.number))
         cut_short = self.stopping and len(self._taken) < len(round_.open_slots)
         outcome = None if cut_short else self._rounds.close(round_)
         if outcome is None:
@@ -331,6 +344,7 @@ class Run:
         for verdict in verdicts:
             changed = self.history.put(verdict.iteration, verdict=verdict)
             self.store.append_summary(summary_row(changed, self.history.objectives[0].name))
+        self._watch.keep(self._rounds.members(closed.number))
         if time.monotonic() - self._summarised >= SUMMARY_SECONDS:
             self._write_summaries("running")
         return True
@@ -361,6 +375,7 @@ class Run:
         self._warnings.check()
 
     def _begin(self, round_: R) -> R:
+        self._watch.look()
         self._round = round_
         self._taken = set()
         return round_
@@ -370,24 +385,13 @@ class Run:
         self.store.write_cost(cost_page(self.ledger))
         self._summarised = time.monotonic()
 
-    def _check_baselines(self) -> None:
-        """A run goes no further when one of its baselines is no harness: fail before more is paid for."""
-        for iteration in self.history.iterations[: self._rounds.baselines]:
-            rejection = iteration.rejection
-            if rejection is not None and iteration.is_baseline:
-                record = self.store.rejection_path(iteration.number)
-                raise DomainError(
-                    f"baseline {iteration.proposal.name} fails the ladder at {rejection.stage}: {rejection.message}",
-                    hint=f"mend it and start a new run; its traceback is in {record}",
-                )
-
     def _after_ladder(self, iteration: Iteration) -> Iteration:
         """Give back what was counted for a candidate that has just been rejected; a baseline ends the run."""
         if iteration.rejection is not None:
             unused = self._recorder.pairs_per_candidate - evaluated(self.history, iteration)
             self.ledger.refund_case_evaluations(unused)
             if iteration.is_baseline:
-                self._check_baselines()
+                check_baselines(self.history, self._rounds.baselines)
         return iteration
 
     def _charged(self, iteration: Iteration) -> int:

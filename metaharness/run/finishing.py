@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from metaharness.configuration import Budget
-from metaharness.errors import IncompleteError, RunLockedError, UsageError
+from metaharness.errors import DomainError, IncompleteError, RunLockedError, UsageError
 from metaharness.evaluation.runner import CaseRunner
 from metaharness.gateway.budget import CALL_BOUNDS, Ledger
 from metaharness.gateway.providers import Provider
@@ -150,7 +150,7 @@ class Finishing:
                 allow it. Nothing was opened.
             CorruptRecordError: The files of a candidate are not those that were scored. Nothing was asked.
             IncompleteError: Pairs are missing, for reasons outside the harness.
-            DomainError: The test split has changed since it was opened.
+            DomainError: The test split has changed since it was opened, or a file of the domain while it was asked.
         """
         for iteration in self.candidates:
             self.store.files(iteration.number)  # raises where they have changed
@@ -159,6 +159,7 @@ class Finishing:
         if not any(self.store.events("test_opened")):
             self.store.event("test_opened", **opening.model_dump(mode="json", include={"look", "winner", "baseline"}))
         scores, rows, sandbox = await self._evaluate(opening)
+        self._check_ground(opening)
         write_derived(self.history, self.ledger, run_status(self.history))
         if scores is None:
             return None
@@ -177,6 +178,18 @@ class Finishing:
         return result
 
     # -- inside --------------------------------------------------------------------------------------------------
+
+    def _check_ground(self, opening: Opening) -> None:
+        """Refuse what was evaluated while the domain was changed."""
+        changed = self._recording.ground.changed()
+        if changed:
+            self.store.event("tampered", files=[str(path) for path in changed], refused=[])
+            for number in opening.candidates:
+                self.holdout.evaluations.refuse(number)
+            raise DomainError(
+                f"{changed[0]} has changed since the test was begun; what was evaluated meanwhile is not accepted",
+                hint=f"undo the change, then `{command_on(self.store.path, 'finish')}` evaluates it anew",
+            )
 
     def _check_budget(self) -> None:
         """Refuse before the opening what the budget cannot end."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 import platform
 import random
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
+from pathlib import Path
 from typing import Any
 
 from metaharness import __version__
@@ -18,9 +20,11 @@ from metaharness.evaluation.workbench import Material
 from metaharness.gateway.prices import PriceTable
 from metaharness.holdout import sealed_size
 from metaharness.loading import load_domain
+from metaharness.marks import Marks
 from metaharness.records import now
 from metaharness.sandbox import Sandbox, open_sandbox
 from metaharness.sandbox.environments import Environment, environment_for
+from metaharness.store import is_run
 
 PACKAGES, REQUIREMENTS = "harness_packages", "harness_requirements"
 """What the provenance has of an environment: its packages, and the hash of what the domain asks for."""
@@ -38,6 +42,28 @@ class Ground:
     cases: dict[str, Case]
     """By id, in the order in which they are evaluated."""
     train: Sequence[Case]
+    options: Sequence[str] = ()
+    """The values of the domain's options: paths among them are data."""
+    scripts: frozenset[Path] = frozenset()
+    """What scripted models answer from: it may lie beside the domain and is no part of it."""
+
+    @cached_property
+    def files(self) -> Marks:
+        """The files that decide a score, as they were when this was first asked."""
+        return Marks.of(self._watched())
+
+    def changed(self) -> list[Path]:
+        """The files that are not what they were then; modules that came to stand beside `domain.py` too."""
+        new = [path for path in self.domain.root.glob("*.py") if path not in self.files]
+        return self.files.changed() + sorted(new)
+
+    def own_hashes(self) -> dict[str, str]:
+        """SHA-256 of those files that lie in the domain's folder, by their path from there."""
+        root, hashes = self.domain.root, self.files.hashes()
+        return {path.relative_to(root).as_posix(): sha for path, sha in hashes.items() if path.is_relative_to(root)}
+
+    def _watched(self) -> list[Path]:
+        return [path for path in watched_files(self.domain, self.options) if path.resolve() not in self.scripts]
 
     @cached_property
     def environment(self) -> Environment | None:
@@ -89,7 +115,9 @@ def prepare(config: RunConfig, split: Split = Split.SEARCH) -> Ground:
         raise UsageError(f"split {split.value} of {domain.name} has no cases", hint="check the domain's data")
     train = list(cases) if split is Split.TRAIN else split_cases(domain, Split.TRAIN)
     chosen = in_order(cases, config.seed)[: config.limit]
-    return Ground(domain, split, {case.id: case for case in chosen}, train)
+    options = tuple(config.domain_options.values())
+    scripts = frozenset(Path(model.name).resolve() for model in config.models.values() if model.provider == "scripted")
+    return Ground(domain, split, {case.id: case for case in chosen}, train, options, scripts)
 
 
 def in_order(cases: Iterable[Case], seed: int) -> list[Case]:
@@ -169,6 +197,55 @@ def _check_priced(config: RunConfig, ground: Ground) -> None:
         )
 
 
+LEFT_OUT = frozenset({"__pycache__", "proposals", "tests"})
+"""Folders of a domain that decide no score."""
+ABOUT = frozenset({".md", ".toml"})
+"""Files beside `domain.py` that are about it; `DOMAIN.md` is told to proposers, so it counts."""
+
+
+def watched_files(domain: Domain, options: Iterable[str]) -> list[Path]:
+    """What decides a score: the files of the domain's folder, baselines, driver, evaluator, and data named by options.
+
+    Of the folder: everything that is not hidden, except what is about it, proposals, tests and folders of runs. Where
+    the domain is no folder with a `domain.py`: the Python files beside its module, and `data`.
+    """
+    root = domain.root
+    found = {path for path in root.glob("*.py") if path.is_file()}
+    if (root / "domain.py").is_file():
+        found |= {path for path in _below(root) if path.parent != root or path.suffix not in ABOUT}
+    else:
+        found |= set(_below(root / "data"))
+    for path in (root / "DOMAIN.md", domain.driver(), _evaluator_file(domain), *domain.baselines()):
+        if path is not None:
+            found |= set(_below(path))
+    for option in options:
+        found |= set(_below(Path(option).expanduser().absolute()))
+    return sorted(found)
+
+
+def _evaluator_file(domain: Domain) -> Path | None:
+    """The source file of the evaluator's `grade`, which may lie anywhere; None where there is none."""
+    code = getattr(inspect.unwrap(type(domain.evaluator).grade), "__code__", None)
+    return None if code is None else Path(code.co_filename)
+
+
+def _below(path: Path) -> Iterator[Path]:
+    """A file, or the files below a folder."""
+    try:
+        if path.is_file():
+            yield path
+        elif path.is_dir():
+            for entry in sorted(path.iterdir()):
+                if not entry.name.startswith(".") and entry.name not in LEFT_OUT and not _holds_runs(entry):
+                    yield from _below(entry)
+    except OSError:  # such as an option that is a long text and no path
+        return
+
+
+def _holds_runs(folder: Path) -> bool:
+    return folder.is_dir() and any(is_run(inner) for inner in folder.iterdir())
+
+
 def record_factory(config: RunConfig, ground: Ground) -> Callable[[str], RunRecord]:
     """Makes `config.json` once the id of the run is known."""
     domain = ground.domain
@@ -194,6 +271,7 @@ def hashes(ground: Ground) -> dict[str, Any]:
     return {
         "domain_hash": domain_hash(ground.domain),
         "evaluator_hash": evaluator_hash(ground.domain),
+        "files": ground.own_hashes(),
         "split_hashes": {Split.TRAIN.value: cases_hash(ground.train), Split.SEARCH.value: cases_hash(by_id)},
     }
 
@@ -218,8 +296,10 @@ def check_unchanged(record: RunRecord, ground: Ground) -> None:
     if not changed and any(was.get(name) != found_now.get(name) for name in (PACKAGES, REQUIREMENTS)):
         # the same lines, installed anew: another release fits them, or a wheel has other content
         changed.append(f"what is installed for harnesses (was {was.get(PACKAGES)}, is {found_now.get(PACKAGES)})")
-    if changed:
+    paths = sorted(name for name, value in record.files.items() if found["files"].get(name) != value)
+    if changed or paths:
         what = ", ".join(name.replace("_hash", "") for name in changed)
+        what = what + f" ({', '.join(paths)})" if what and paths else what or ", ".join(paths)
         raise DomainError(
             f"the domain in {ground.domain.root} is not the one this run was begun with; changed: {what}",
             hint="undo the change, or start a new run: scores before and after it cannot be compared; where only the "

@@ -9,8 +9,10 @@ from typing import Protocol
 from metaharness.errors import CandidateError
 from metaharness.evaluation.ladder import SMOKE_CASES, check_files
 from metaharness.history import History
+from metaharness.marks import content_hash
 from metaharness.records import Rejection, now
 from metaharness.run.evaluating import Evaluating, Tally
+from metaharness.run.leaking import Leaks
 from metaharness.scoring.scoreboard import Iteration
 from metaharness.store import RunStore, check_candidate_files
 
@@ -23,17 +25,21 @@ class Tell(Protocol):
         ...
 
 
-def check_proposal(files: Mapping[str, str]) -> tuple[Mapping[str, str], Rejection | None]:
-    """The files to record, and why the candidate is rejected before any code of it runs."""
-    try:
-        check_candidate_files(files)
-    except CandidateError as error:
-        message = error.message if error.hint is None else f"{error.message} ({error.hint})"
-        # kept as a comment: a run killed right after this is resumed with what was recorded, and must reject it too
-        kept = ["These files cannot be recorded: " + message, *str(files.get("harness.py", "")).splitlines()]
-        comment = "".join(f"# {line}\n" for line in kept)
-        return {"harness.py": comment}, Rejection(stage="interface", message=message, time=now())
-    return files, check_files(files)
+@dataclass(frozen=True)
+class Admitted:
+    """What is recorded of a proposal before any code of it runs."""
+
+    files: Mapping[str, str]
+    rejection: Rejection | None = None
+    flags: tuple[str, ...] = ()
+
+
+def _unrecordable(files: Mapping[str, str], error: CandidateError) -> Admitted:
+    message = error.message if error.hint is None else f"{error.message} ({error.hint})"
+    # kept as a comment: a run killed right after this is resumed with what was recorded, and must reject it too
+    kept = ["These files cannot be recorded: " + message, *str(files.get("harness.py", "")).splitlines()]
+    comment = "".join(f"# {line}\n" for line in kept)
+    return Admitted({"harness.py": comment}, Rejection(stage="interface", message=message, time=now()))
 
 
 @dataclass
@@ -46,9 +52,15 @@ class Recorder:
     tell: Tell
 
     def __post_init__(self) -> None:
+        self._leaks = Leaks(self.evaluating.ground)
         self._accepted: dict[int, bool] = {}
+        refused = {
+            number: event.number for event in self.store.events("tampered") for number in event.model_dump()["refused"]
+        }
         for event in self.store.events("accepted"):
             fields = event.model_dump()
+            if event.number < refused.get(fields["iteration"], -1):
+                continue
             self._accepted[fields["iteration"]] = fields["order_dependent"]
 
     @property
@@ -56,13 +68,26 @@ class Recorder:
         """How many pairs of case and trial one candidate is evaluated on."""
         return len(self.evaluating.ground.cases) * self.evaluating.config.trials
 
+    def admit(self, files: Mapping[str, str], *, baseline: bool) -> Admitted:
+        """The rungs that run nothing: names, size, syntax, and text of cases. A baseline may hold what it likes."""
+        try:
+            check_candidate_files(files)
+        except CandidateError as error:
+            return _unrecordable(files, error)
+        rejection = check_files(files)
+        if rejection is not None or baseline:
+            return Admitted(files, rejection)
+        rejection = self._leaks.check(files)
+        return Admitted(files, rejection, () if rejection is not None else self._leaks.flags(files))
+
     async def climb(self, number: int) -> Iteration:
         """The rungs that run code. A candidate that fails one is rejected; the others are accepted.
 
         What a killed process left is not believed: the files are checked again, and a smoke case that has ended keeps
         its recorded line.
         """
-        rejection = check_files(self.store.files(number))
+        baseline = self.history.iteration(number).is_baseline
+        rejection = self.admit(self.store.files(number), baseline=baseline).rejection
         if rejection is not None:
             return self.reject(number, rejection)
         evaluating = self.evaluating
@@ -111,5 +136,8 @@ class Recorder:
         self.evaluating.forget(number)
         primary = score.objectives.get(self.history.objectives[0].name)
         iteration = self.history.put(number, score=score)
-        self.tell("scored", iteration=number, mean=primary.mean if primary else None, missing=score.missing)
+        sha256 = content_hash(self.store.score_path(number))
+        self.tell(
+            "scored", iteration=number, mean=primary.mean if primary else None, missing=score.missing, sha256=sha256
+        )
         return iteration

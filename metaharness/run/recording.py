@@ -16,6 +16,7 @@ from metaharness.holdout import sealed_spent
 from metaharness.records import Role
 from metaharness.run.ground import Ground, check_unchanged, prepare
 from metaharness.run.regradable import require_regraded
+from metaharness.run.tampering import check_recorded
 from metaharness.store import RunStore, load_record
 
 
@@ -56,6 +57,7 @@ def open_recording(path: Path, raised: Budget | None, providers: Mapping[Role, P
     )
     with closed_on_error(store):
         require_regraded(store)
+        check_recorded(store)
     return Recording(store, ground, ledger, providers)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from metaharness.configuration import RunConfig
 from metaharness.domain import Domain
-from metaharness.errors import IncompleteError, UsageError
+from metaharness.errors import DomainError, IncompleteError, UsageError
 from metaharness.gateway.budget import BOUND_NAMES, CALL_BOUNDS, Bound, Ledger
 from metaharness.history import ClosedRound, History
 from metaharness.records import ObjectiveRecord, VerdictRecord
@@ -273,6 +273,22 @@ def _in_a_row(rounds: int) -> str:
 
 def _by_hand(members: Sequence[Iteration]) -> bool:
     return any(iteration.proposal.by_hand for iteration in members)
+
+
+def check_baselines(history: History, count: int) -> None:
+    """A run goes no further when one of its baselines is no harness: fail before more is paid for.
+
+    Raises:
+        DomainError: One of the first `count` iterations was rejected.
+    """
+    for iteration in history.iterations[:count]:
+        rejection = iteration.rejection
+        if rejection is not None and iteration.is_baseline:
+            record = history.store.rejection_path(iteration.number)
+            raise DomainError(
+                f"baseline {iteration.proposal.name} fails the ladder at {rejection.stage}: {rejection.message}",
+                hint=f"mend it and start a new run; its traceback is in {record}",
+            )
 
 
 def check_answered(history: History) -> None:

@@ -21,6 +21,7 @@ from metaharness.loading import read_candidate
 from metaharness.records import LEARN, CaseTrace, EvaluationPlan, ObjectiveRecord, Rejection, Score, Spent, now
 from metaharness.run.evaluating import Pair, Tally, evaluate_left, make_score
 from metaharness.run.ground import Ground, prepare, sandbox_of
+from metaharness.run.leaking import Leaks
 from metaharness.run.ungroup import ungrouped
 from metaharness.scoring.measures import PairRow, measure
 
@@ -31,6 +32,8 @@ class Evaluation:
 
     objectives: list[ObjectiveRecord]
     rejection: Rejection | None = None
+    notes: list[str] = field(default_factory=list)
+    """What a run would have rejected or flagged it for, though it was evaluated: text of cases, answers of cases."""
     score: Score | None = None
     traces: dict[tuple[str, int], CaseTrace] = field(default_factory=dict)
     """The latest attempt at each pair."""
@@ -77,14 +80,14 @@ async def evaluate_harness(
         UsageError: There is no such harness, or the split is sealed.
         MetaharnessError: The domain or the model cannot be used.
     """
-    if split not in (Split.TRAIN, Split.SEARCH):
-        raise UsageError("only train and search can be evaluated", hint="the test split is sealed until a run is over")
+    _check_split(split)
     files = dict(read_candidate(harness).files)
     ground = prepare(config, split)
     objectives = [objective.record() for objective in ground.domain.objectives]
     result = Evaluation(objectives, rejection=check_files(files) if ladder else None)
     if result.rejection is not None:
         return result
+    result.notes = _notes(files, ground) if ladder else []
     tally = Tally(objectives, [(case_id, first_trial + trial) for case_id, trial in ground.pairs(config.trials)], now())
     runner = SandboxRunner(ground.material(sandbox_of(config, ground), stop))
     gateway, ledger = _gateway(config, ground, first_trial)
@@ -102,6 +105,20 @@ async def evaluate_harness(
     if tally.whole and result.rejection is None:
         result.score = job.score(config.trials, ledger.spent)
     return result
+
+
+def _check_split(split: Split) -> None:
+    if split not in (Split.TRAIN, Split.SEARCH):
+        raise UsageError("only train and search can be evaluated", hint="the test split is sealed until a run is over")
+
+
+def _notes(files: Mapping[str, str], ground: Ground) -> list[str]:
+    """What a person should know of a harness of their own, which is theirs to evaluate."""
+    if ground.split is not Split.SEARCH:
+        return []
+    leaks = Leaks(ground)
+    rejection = leaks.check(files)
+    return [*([] if rejection is None else [rejection.message]), *leaks.flags(files)]
 
 
 def _gateway(config: RunConfig, ground: Ground, first_trial: int) -> tuple[Gateway, Ledger]:

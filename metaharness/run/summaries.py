@@ -38,6 +38,7 @@ def summary_row(iteration: Iteration, primary: str) -> dict[str, Any]:
         "against": verdict.incumbent if verdict is not None else None,
         "verdict": verdict.verdict if verdict is not None else None,
         "rejected": {"stage": rejection.stage, "message": rejection.message} if rejection is not None else None,
+        "flags": proposal.flags,
         "submitted": proposal.submitted,
         "finished": score.finished if score is not None else None,
         "spent": score.spent.model_dump() if score is not None else None,

@@ -111,6 +111,7 @@ class Scoreboard:
             "p": verdict.p if verdict else None,
             "axis": iteration.proposal.axis,
             "hypothesis": iteration.proposal.hypothesis,
+            "flags": iteration.proposal.flags,
             "rejected": iteration.rejection.model_dump(exclude={"time", "traceback"}) if iteration.rejection else None,
         }
 
@@ -154,6 +155,7 @@ def _judgement(iteration: Iteration) -> str:
         said += f" (incomplete: {format_gap(score)})"
     if score is not None and score.order_dependent:
         said += " (order-dependent)"
+    said += "".join(f" (flagged: {flag})" for flag in iteration.proposal.flags)
     return said
 
 

@@ -20,6 +20,7 @@ from metaharness.store.health import (
     torn_lines,
     unmade_runs,
 )
+from metaharness.store.iterations import not_as_recorded
 from metaharness.store.journal import Journal
 from metaharness.store.lock import Owner
 from metaharness.store.owners import owner_of
@@ -53,6 +54,7 @@ __all__ = [
     "is_run",
     "list_runs",
     "load_record",
+    "not_as_recorded",
     "openings",
     "openings_locked",
     "owner_of",

@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
-from metaharness.records import LEARN, CaseTrace, Score
+from metaharness.marks import mark_of
+from metaharness.records import LEARN, CaseTrace, FileMark, Score
 from metaharness.store.access import Access
 from metaharness.store.encoding import json_line, json_page, needle, redacted, scrub
-from metaharness.store.files import LogFile, parse, read_lines, read_optional, write_atomic
+from metaharness.store.files import LogFile, free_name, parse, read_lines, read_optional, store_errors, write_atomic
 
 T = TypeVar("T")
 Pair = tuple[str, int]
@@ -17,6 +18,7 @@ Pair = tuple[str, int]
 
 TRACE = "eval_trace.jsonl"
 LEARN_TRACE = "learn_trace.jsonl"
+SCORE = "score.json"
 _MOST_OPEN = 64
 """Trace files held open at once; beyond it the one that was written longest ago is closed."""
 
@@ -90,13 +92,14 @@ class Evaluations:
         previous = self.score(number)
         score = score.model_copy(
             update={
+                "marks": self._marks(number, log.sha256()),
                 "revision": 1 if previous is None else previous.revision + 1,
                 "trace_sha256": log.sha256(),
                 "trace_bytes": log.size,
             }
         )
         self._scores.pop(number, None)  # if writing fails, the disk is asked again
-        write_atomic(folder / "score.json", json_page(score), durable=True)
+        write_atomic(folder / SCORE, json_page(score), durable=True)
         self._scores[number] = score
         for name in (TRACE, LEARN_TRACE):
             if (opened := self._open.pop((number, name), None)) is not None:
@@ -108,7 +111,7 @@ class Evaluations:
         folder = self._readable(number)
         if (known := self._scores.get(number)) is not None:
             return known
-        path = folder / "score.json"
+        path = folder / SCORE
         data = read_optional(path)
         if data is None:
             return None
@@ -117,13 +120,40 @@ class Evaluations:
             self._scores[number] = score
         return score
 
+    def score_path(self, number: int) -> Path:
+        """Where the score lies or will lie."""
+        return self._readable(number) / SCORE
+
     def current_score(self, number: int) -> Score | None:
         """The score of an evaluation, if it is that of all its traces; None where a kill came between the two."""
         score = self.score(number)
         size = self._log(self._readable(number), (number, TRACE)).size
         return score if score is not None and score.trace_bytes == size else None
 
+    def refuse(self, number: int) -> None:
+        """Move what was evaluated out of the way, to `<name>.refused`: it is evaluated anew when the run goes on."""
+        folder = self._writable(number)
+        for name in (TRACE, LEARN_TRACE):
+            if (log := self._logs.pop((number, name), None)) is not None:
+                log.close()
+            self._open.pop((number, name), None)
+        self._scores.pop(number, None)
+        for name in (SCORE, TRACE, LEARN_TRACE, *self._also_refused):
+            path = folder / name
+            with store_errors("move", path):
+                if path.exists():
+                    path.rename(free_name(folder / f"{name}.refused"))
+
     # --- for the kinds of evaluation ---
+
+    _also_refused: tuple[str, ...] = ()
+    """What else follows from an evaluation."""
+
+    def _marks(self, number: int, trace_sha256: str) -> dict[str, FileMark]:
+        """The files that a score is made of."""
+        folder = self._folder(number)
+        found = {TRACE: mark_of(folder / TRACE, trace_sha256), LEARN_TRACE: mark_of(folder / LEARN_TRACE)}
+        return {name: mark for name, mark in found.items() if mark is not None}
 
     def close(self) -> None:
         """Give the descriptors back."""

@@ -10,7 +10,8 @@ from typing import Any
 
 from metaharness.domain import files_hash
 from metaharness.errors import CorruptRecordError, StoreError, UsageError
-from metaharness.records import Proposal, ProposalRecord, Rejection, now
+from metaharness.marks import content_hash, looks_same, mark_of
+from metaharness.records import FileMark, Proposal, ProposalRecord, Rejection, now
 from metaharness.store.access import Access
 from metaharness.store.candidates import (
     candidate_path,
@@ -21,7 +22,7 @@ from metaharness.store.candidates import (
     write_files,
 )
 from metaharness.store.encoding import json_line, json_page, map_text, redacted, text_bytes
-from metaharness.store.evaluations import Evaluations
+from metaharness.store.evaluations import LEARN_TRACE, SCORE, TRACE, Evaluations
 from metaharness.store.files import (
     parse,
     read_optional,
@@ -39,8 +40,17 @@ COPIED = ("reasoning.md", "filesystem_reads.jsonl", "report.md", REJECTED)
 """What lies beside a candidate that another run takes over, and is no file of its own nor of its evaluation."""
 
 
+def not_as_recorded(path: Path) -> CorruptRecordError:
+    """The error about a file that has changed since."""
+    error = CorruptRecordError(path, None, "it is not what was recorded" if path.exists() else "it is gone")
+    error.hint = "restore it from a copy, or begin a new run: what was found out with it cannot be believed otherwise"
+    return error
+
+
 class Iterations(Evaluations):
     """Candidates with their traces and scores. The owner of the run knows them all; a reader looks again."""
+
+    _also_refused = (REJECTED,)
 
     def __init__(self, access: Access) -> None:
         super().__init__(access.path / "iterations", access)
@@ -63,6 +73,7 @@ class Iterations(Evaluations):
         round: int,
         slot: int,
         by_hand: bool = False,
+        flags: Sequence[str] = (),
         reads: Sequence[Mapping[str, Any]] = (),
     ) -> ProposalRecord:
         """Record a candidate under the next number.
@@ -74,6 +85,7 @@ class Iterations(Evaluations):
             round: The round it belongs to; 0 for baselines.
             slot: Its place within the round.
             by_hand: Whether it was handed in outside the search.
+            flags: What to know before its score is believed.
             reads: What the proposer had read, as `append_read` returned it; written only when there is any.
 
         Raises:
@@ -85,7 +97,7 @@ class Iterations(Evaluations):
         number = int(folder.name)
         try:
             record = self._write_candidate(
-                folder, proposal, reads, iteration=number, round=round, slot=slot, by_hand=by_hand
+                folder, proposal, reads, iteration=number, round=round, slot=slot, by_hand=by_hand, flags=list(flags)
             )
         except BaseException:
             with suppress(OSError):  # what cannot be removed is set aside when the number is taken again
@@ -200,6 +212,66 @@ class Iterations(Evaluations):
     def report(self, number: int) -> str | None:
         """The report of an evaluation, or None while it has none."""
         return read_text(self._readable(number) / "report.md")
+
+    # --- whether it is what was recorded ---
+
+    def damage(self, number: int, score_sha256: str | None) -> CorruptRecordError | None:
+        """What of a candidate is not what was recorded; None when all of it is.
+
+        Content is read only where size, times or inode are not those that the score names. Not told: a changed
+        `rejected.json`, and a changed score whose hash is not known.
+
+        Args:
+            number: The iteration.
+            score_sha256: That of `score.json` when it was written; None where it is not known.
+        """
+        folder, score = self._readable(number), self.score(number)
+        if score is None or not score.marks:
+            return self._damaged_files(number)
+        path = folder / SCORE
+        if score_sha256 is not None and content_hash(path) != score_sha256:
+            return not_as_recorded(path)
+        for name, mark in score.marks.items():
+            path = folder / name
+            if looks_same(path, mark):
+                continue
+            if self.candidate_path(number) in (path, *path.parents):
+                return self._damaged_files(number)
+            # what is missing is asked again: the logs of such a candidate may have grown since
+            grown = mark.size if name.endswith(".jsonl") and not score.complete else None
+            if not path.is_file() or content_hash(path, grown) != mark.sha256:
+                return not_as_recorded(path)
+        return None
+
+    def recorded_files(self, number: int) -> list[Path]:
+        """Everything that is recorded of a candidate, as it lies on the disk."""
+        folder = self._readable(number)
+        names = (SCORE, REJECTED, "proposal.json", "reasoning.md", TRACE, LEARN_TRACE)
+        return [folder / name for name in names] + self._own_files(number)
+
+    def _own_files(self, number: int) -> list[Path]:
+        path = self.candidate_path(number)
+        if self.proposal(number).layout == "file":
+            return [path]
+        return [path / name for name in read_files(self._folder(number), "folder")]
+
+    def _damaged_files(self, number: int) -> CorruptRecordError | None:
+        try:
+            self.files(number)
+        except CorruptRecordError as error:
+            return error
+        return None
+
+    def refuse(self, number: int) -> None:
+        """As of every evaluation; what the ladder has said goes too."""
+        super().refuse(number)
+        self._rejections.pop(number, None)
+
+    def _marks(self, number: int, trace_sha256: str) -> dict[str, FileMark]:
+        folder = self._folder(number)
+        paths = [folder / "proposal.json", folder / "reasoning.md", *self._own_files(number)]
+        found = {path.relative_to(folder).as_posix(): mark_of(path) for path in paths}
+        return {name: mark for name, mark in found.items() if mark is not None} | super()._marks(number, trace_sha256)
 
     # --- inside ---
 

@@ -25,7 +25,20 @@ from run_kit import (
 )
 
 KEYS = {
-    *("harness", "domain", "split", "model", "trials", "seed", "rejected", "metrics", "sandbox", "planned", "ended"),
+    *(
+        "harness",
+        "domain",
+        "split",
+        "model",
+        "trials",
+        "seed",
+        "rejected",
+        "notes",
+        "metrics",
+        "sandbox",
+        "planned",
+        "ended",
+    ),
     *("missing", "statuses", "bounds", "context_chars", "learn_chars", "order_dependent", "spent", "cases"),
 }
 

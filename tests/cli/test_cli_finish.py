@@ -131,9 +131,9 @@ def test_all_pairs_missing_leave_it_undecided(tmp_path: Path) -> None:
     assert [line.split()[3:] for line in said.out.splitlines()[2:4]] == [["-", "-"], ["-", "-"]]
 
 
-def test_a_name_written_by_a_model_cannot_control_the_terminal(run: Path) -> None:
-    proposal = run / "iterations" / "002" / "proposal.json"
-    proposal.write_text(proposal.read_text().replace('"1_other"', '"\\u001b[2Jevil\\n\\rname"'))
+def test_a_name_written_by_a_model_cannot_control_the_terminal(tmp_path: Path) -> None:
+    named = {"harness.py": harness("other"), "proposal.json": json.dumps({"name": "\x1b[2Jevil\n\rname"})}
+    _, run = apart(tmp_path, proposals={"1_other": named})
     said = say("finish", "--yes", run)
     assert said.code == 0, said.err
     assert "\x1b" not in said.out + said.err
@@ -156,10 +156,11 @@ def test_what_is_not_there_is_named_with_what_is(run: Path, tmp_path: Path) -> N
 
 
 def test_a_domain_without_a_test_split_says_so_and_stays_open(tmp_path: Path) -> None:
-    toy, run = apart(tmp_path)
-    before = content(run)
+    toy = finish_toy(tmp_path / "domain")
     data = toy.folder / "data" / "test.jsonl"
     data.unlink()
+    run = anyio.run(searched_run, toy, tmp_path / "runs")
+    before = content(run)
     said = say("finish", "--yes", run)
     assert_complains(said, 3, "cases('test') of colours failed: FileNotFoundError", "check the domain's data")
     data.write_text("")

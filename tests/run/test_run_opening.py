@@ -61,11 +61,11 @@ def _edit_search(toy: Toy) -> None:
 @pytest.mark.parametrize(
     ("edit", "named"),
     [
-        (_edit_domain, "changed: domain"),
-        (_edit_evaluator, "changed: domain, evaluator"),
-        (_edit_instructions, "changed: domain"),
-        (_edit_train, "changed: train split"),
-        (_edit_search, "changed: search split"),
+        (_edit_domain, "changed: domain (domain.py)"),
+        (_edit_evaluator, "changed: domain, evaluator (evaluator.py)"),
+        (_edit_instructions, "changed: domain (DOMAIN.md)"),
+        (_edit_train, "changed: train split (data/train.jsonl)"),
+        (_edit_search, "changed: search split (data/search.jsonl)"),
     ],
 )
 async def test_a_domain_that_changed_since_is_refused_and_what_changed_is_named(
@@ -82,10 +82,13 @@ async def test_a_domain_that_changed_since_is_refused_and_what_changed_is_named(
     assert recorded(history.store.path).scoreboard().rows()  # reading needs no domain
 
 
-async def test_more_test_cases_do_not_stop_a_run_since_the_split_is_sealed(toy: Toy, tmp_path: Path) -> None:
+async def test_test_data_that_changed_stops_a_run_too_as_candidates_were_checked_against_them(
+    toy: Toy, tmp_path: Path
+) -> None:
     history = await searched(toy.config(iterations=0, limit=2), tmp_path / "runs")
     write_cases(toy.folder, "test", 9)
-    Run.open(history.store.path).store.close()
+    with pytest.raises(DomainError, match=r"changed: data/test\.jsonl"):
+        Run.open(history.store.path)
 
 
 # --- other processes, other versions ----------------------------------------------------------------------------

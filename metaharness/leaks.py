@@ -1,0 +1,216 @@
+"""The leak gate: a candidate that holds the text of the cases it is scored on. Pure: fingerprints in, a finding out.
+
+    gate = LeakGate(search=..., sealed=..., train=..., public=..., answers=...)
+    gate.find(files)            None, or what a rejection says; the same words for both splits
+    gate.listed_answers(files)  how many answers of single cases stand there one by one
+
+Seen are string constants (adjacent and added ones as one text), comments, and files that are no Python, as they stand.
+Not seen: text that is encoded, reversed or put together when it runs, other words for the same, and what a candidate
+learns while it runs. A rejection says of a text that its author already has that it stands in some case: who holds the
+text of a whole test case can ask so whether it is one.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from metaharness.fingerprints import GRAM, Fingerprint, leaves, windows, words_of
+
+MOST_ANSWERS = 20
+"""Answers of single cases that a candidate may hold one by one before its row is flagged."""
+SHOWN = 3
+"""Passages of `search` that a message quotes at most."""
+MESSAGE = (
+    "it holds text of the cases that candidates are scored on, so its score would say nothing about other cases; "
+    "take that text out: examples come from `train`, through `learn`"
+)
+
+_COMMENT = re.compile(r"#(.*)")
+_CELLS = re.compile(r'[\t\n,;|"]')
+
+
+@dataclass
+class _Split:
+    """What is recognised of one split."""
+
+    prints: Mapping[str, Fingerprint]
+    owners: dict[int, str] = field(default_factory=dict)
+    """A 10-gram to the first case that holds it: one passage is one case, in however many it stands."""
+    shorts: dict[int, str] = field(default_factory=dict)
+    """The hash of a short input to its case."""
+    lengths: set[int] = field(default_factory=set)
+    """How many words short inputs have."""
+
+    def __post_init__(self) -> None:
+        for case_id, found in self.prints.items():
+            for gram in found.grams:
+                self.owners.setdefault(gram, case_id)
+            if found.short is not None:
+                self.lengths.add(found.short[0])
+                self.shorts.setdefault(found.short[1], case_id)
+
+    def leave_out(self, words: Sequence[str]) -> None:
+        """Text that anyone may hold."""
+        for gram in windows(words):
+            self.owners.pop(gram, None)
+        for length in self.lengths:
+            for short in windows(words, length):
+                self.shorts.pop(short, None)
+
+    def leave_out_split(self, other: Mapping[str, Fingerprint]) -> None:
+        """Text that stands in the other split too."""
+        for found in other.values():
+            for gram in found.grams:
+                self.owners.pop(gram, None)
+            if found.short is not None:
+                self.shorts.pop(found.short[1], None)
+
+    def find(self, streams: Sequence[Sequence[str]]) -> dict[str, str]:
+        """Case id to a passage of it, where two cases or one whole input stand in the words; else nothing."""
+        passages: dict[str, str] = {}
+        held: set[int] = set()
+        whole = False
+        for words in streams:
+            held.update(windows(words))
+            for length in self.lengths:
+                found = self._passages(words, length, self.shorts)
+                whole = whole or bool(found)
+                passages = {**found, **passages}
+        if not self.owners.keys().isdisjoint(held):
+            for words in streams:
+                passages = {**self._passages(words, GRAM, self.owners), **passages}
+        whole = whole or any(self.prints[case_id].grams <= held for case_id in passages)
+        return passages if whole or len(passages) > 1 else {}
+
+    @staticmethod
+    def _passages(words: Sequence[str], size: int, owners: Mapping[int, str]) -> dict[str, str]:
+        """Case id to the first passage of that many words that it owns."""
+        if owners.keys().isdisjoint(windows(words, size)):  # quick, as most texts hold none
+            return {}
+        found: dict[str, str] = {}
+        for place, passage in enumerate(windows(words, size)):
+            if (owner := owners.get(passage)) is not None:
+                found.setdefault(owner, " ".join(words[place : place + size]))
+        return found
+
+
+class LeakGate:
+    """What candidates must not hold."""
+
+    def __init__(
+        self,
+        *,
+        search: Mapping[str, Fingerprint],
+        sealed: Mapping[str, Fingerprint],
+        train: Iterable[Any],
+        public: Iterable[str],
+        answers: Iterable[Any],
+        known_answers: Iterable[Any],
+    ) -> None:
+        """Take the fingerprints of both splits, without what is known to all.
+
+        Args:
+            search: Of the split that scores candidates.
+            sealed: Of the test split; empty where there is none.
+            train: Inputs of `train`.
+            public: What the domain shows everybody.
+            answers: What is expected, of every case of `search`.
+            known_answers: The same of `train`.
+        """
+        self._search, self._sealed = _Split(search), _Split(sealed)
+        self._search.leave_out_split(sealed)
+        self._sealed.leave_out_split(search)
+        for text in (*(" ".join(leaves(value)) for value in train), *public):
+            words = words_of(text)
+            self._search.leave_out(words)
+            self._sealed.leave_out(words)
+        self._answers = single_answers(answers, known_answers)
+
+    def find(self, files: Mapping[str, str]) -> str | None:
+        """What a rejection says of a candidate; None when it may pass. It quotes `search` alone, and counts nothing.
+
+        Each split is looked at by itself: text of `search` beside a guess does not make the guess easier to confirm.
+        """
+        streams = [words_of(text) for path, source in sorted(files.items()) for text in texts_of(path, source)]
+        passages = self._search.find(streams)
+        if passages:
+            quoted = [f'"{passage}" (case {case_id})' for case_id, passage in sorted(passages.items())]
+            return f"{MESSAGE}. In `search`: {', '.join(quoted[:SHOWN])}"
+        return MESSAGE if self._sealed.find(streams) else None
+
+    def listed_answers(self, files: Mapping[str, str]) -> int:
+        """How many answers that belong to one case of `search` alone stand among the candidate's constants."""
+        if len(self._answers) <= MOST_ANSWERS:
+            return 0
+        return len(self._answers.intersection(map(_plain, _constants_of_all(files))))
+
+
+def single_answers(answers: Iterable[Any], known: Iterable[Any]) -> set[str]:
+    """The answers that belong to one case each; what stands in `train` or is shared by cases is a label."""
+    counted: dict[str, int] = {}
+    for answer in answers:
+        for text in {_plain(leaf) for leaf in leaves(answer)}:
+            counted[text] = counted.get(text, 0) + 1
+    labels = {_plain(leaf) for answer in known for leaf in leaves(answer)}
+    return {text for text, count in counted.items() if count == 1 and text} - labels
+
+
+def texts_of(path: str, source: str) -> Iterator[str]:
+    """The texts of a file that a person could read as text: string constants in order, comments, or the whole file."""
+    tree = _parsed(source) if path.endswith(".py") else None
+    if tree is None:
+        yield source
+        return
+    yield "".join(_pieces(tree))
+    yield "\n".join(_COMMENT.findall(source))
+
+
+def _parsed(source: str) -> ast.AST | None:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # such as for "\\d"
+            return ast.parse(source.encode("utf-8", "replace"))
+    except (SyntaxError, ValueError, RecursionError, MemoryError):  # the ladder says so
+        return None
+
+
+def _pieces(tree: ast.AST) -> Iterator[str]:
+    """Constants in the order of the source, with a space between them unless they are added to each other."""
+    waiting: list[ast.AST | str] = [tree]
+    while waiting:
+        node = waiting.pop()
+        match node:
+            case str():
+                yield node
+            case ast.Constant(value=str() | bytes() as value):
+                yield _text(value)
+            case ast.BinOp(left=left, op=ast.Add(), right=right):
+                waiting.extend((right, left))
+            case _:
+                yield " "
+                for child in reversed(list(ast.iter_child_nodes(node))):
+                    waiting.extend((child, " "))
+
+
+def _text(value: str | bytes) -> str:
+    return value if isinstance(value, str) else value.decode("utf-8", "replace")
+
+
+def _constants_of_all(files: Mapping[str, str]) -> Iterator[str]:
+    for path, source in files.items():
+        tree = _parsed(source) if path.endswith(".py") else None
+        if tree is None:
+            yield from _CELLS.split(source)
+            continue
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Constant) and isinstance(node.value, (str, bytes)):
+                yield _text(node.value)
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.lower().split())
