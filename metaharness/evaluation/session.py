@@ -20,9 +20,7 @@ from metaharness.evaluation.scope import ERROR_CHARS, Ended, LimitError, Scope
 from metaharness.messages import ModelRequest
 from metaharness.records import LEARN, Attribution, Call, CallError, EvaluationPlan, Rejection
 from metaharness.sandbox.protocol import (
-    MAX_ANSWER,
-    MAX_DEPTH,
-    MAX_PROMPT,
+    MOST,
     CandidateFiles,
     FrameReader,
     ProtocolError,
@@ -102,7 +100,7 @@ class Session:
                 "driver_source": driver.read_text(encoding="utf-8") if driver is not None else None,
                 "limits": self._limits(),
                 "stack": STACK,
-                "most": [MAX_PROMPT, MAX_ANSWER, MAX_DEPTH],
+                "most": MOST,
             }
         )
         self.fatal = await self._why_not_started(driver)

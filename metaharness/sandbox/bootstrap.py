@@ -23,17 +23,18 @@ def take(n):
   b+=c
  return b
 kind=take(1)
-parts=[take(int.from_bytes(take(4),'big')) for _ in 'abc']
-if kind==b'm':
- import marshal
- parts=[marshal.loads(p) for p in parts]
-else:
- names=['<metaharness worker>','metaharness/harness.py','<metaharness guard>']
- parts=[compile(p,n,'exec') for p,n in zip(parts,names)]
-code,harness,guard=parts
-names={'__name__':'metaharness_worker','__file__':'<metaharness worker>','HARNESS':harness,'GUARD':guard}
+parts={}
+for _ in range(take(1)[0]):
+ part,name=[take(take(1)[0]).decode() for _ in 'ab']
+ body=take(int.from_bytes(take(4),'big'))
+ if kind==b'm':
+  import marshal
+  parts[part]=marshal.loads(body)
+ else:
+  parts[part]=compile(body,name,'exec')
+names={'__name__':'metaharness_worker','__file__':'<metaharness worker>','PARTS':parts}
 names['__builtins__']=dict(vars(__builtins__))
-exec(code,names)
+exec(parts['worker'],names)
 names['main'](r,w)
 """
 """Reads the worker's program from the pipe and runs it. `sys.argv[1:3]` are the descriptors to read and write.
@@ -42,12 +43,16 @@ The program has builtins of its own: a candidate that replaces some does not bre
 """
 
 
-PARTS = (
-    ("worker.py", "<metaharness worker>"),
-    ("../harness.py", "metaharness/harness.py"),
-    ("guard.py", "<metaharness guard>"),
-)
-"""What is sent, in the order in which BOOT reads it, and how tracebacks name it."""
+PARTS = {
+    "worker": ("worker.py", "<metaharness worker>"),
+    "telling": ("telling.py", "<metaharness telling>"),
+    "guard": ("guard.py", "<metaharness guard>"),
+    "harness": ("../harness.py", "metaharness/harness.py"),
+}
+"""What is sent: the names under which the worker finds it, where it lies, and how tracebacks name it.
+
+A further file is one line here; the worker runs it with `part(NAME)` when it needs it.
+"""
 
 
 def program(same_interpreter: bool, guard: dict[str, Any]) -> bytes:
@@ -60,13 +65,19 @@ def program(same_interpreter: bool, guard: dict[str, Any]) -> bytes:
 
 @lru_cache(maxsize=1)
 def _sources() -> bytes:
-    return _message(b"s", *((HERE / path).read_bytes() for path, _ in PARTS))
+    return _message(b"s", {part: (HERE / path).read_bytes() for part, (path, _) in PARTS.items()})
 
 
 @lru_cache(maxsize=1)
 def _bytecode() -> bytes:
-    return _message(b"m", *(marshal.dumps(compile((HERE / path).read_bytes(), name, "exec")) for path, name in PARTS))
+    compiled = {part: compile((HERE / path).read_bytes(), name, "exec") for part, (path, name) in PARTS.items()}
+    return _message(b"m", {part: marshal.dumps(code) for part, code in compiled.items()})
 
 
-def _message(kind: bytes, *bodies: bytes) -> bytes:
-    return kind + b"".join(len(body).to_bytes(4, "big") + body for body in bodies)
+def _message(kind: bytes, bodies: dict[str, bytes]) -> bytes:
+    made = [kind, bytes([len(bodies)])]
+    for part, body in bodies.items():
+        for text in (part.encode(), PARTS[part][1].encode()):
+            made += [bytes([len(text)]), text]
+        made += [len(body).to_bytes(4, "big"), body]
+    return b"".join(made)

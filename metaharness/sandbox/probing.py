@@ -16,6 +16,7 @@ import anyio
 
 from metaharness.errors import SandboxError
 from metaharness.sandbox.protocol import (
+    MOST,
     CandidateFiles,
     FrameReader,
     ProtocolError,
@@ -27,7 +28,6 @@ from metaharness.sandbox.protocol import (
 PROBE_SECONDS = 20.0
 LAST_WORDS_SECONDS = 0.5
 LIMITS = {"memory": 1 << 30, "cpu": 10, "file_size": 1 << 20, "open_files": 256, "core": 0}
-MOST = [1 << 20, 1 << 20, 100]
 
 ATTACKS = """
 import json, os, socket
