@@ -55,8 +55,19 @@ class SandboxProcess(Protocol):
     counts_processes: bool
     """Whether a limit on processes counts those of this worker alone, and not all of the user's."""
 
+    ended_because: str | None
+    """Why the sandbox itself has ended it, in words; None when it did not."""
+
     def alive(self) -> bool:
         """Whether it still runs."""
+        ...
+
+    def confine(self, memory: int) -> None:
+        """Bound the memory of its processes together, in bytes. Nothing to do where it cannot start any.
+
+        Raises:
+            SandboxError: It can, and this system does not show what they take.
+        """
         ...
 
     def kill(self) -> int | None:
