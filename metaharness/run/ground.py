@@ -82,7 +82,10 @@ def sandbox_of(config: RunConfig, ground: Ground) -> Sandbox:
         UsageError: There is no such sandbox.
         SandboxError: It does not work on this machine.
     """
-    return open_sandbox(config.sandbox, python=ground.domain.python, command=config.sandbox_command)
+    domain = ground.domain
+    return open_sandbox(
+        config.sandbox, python=domain.python, command=config.sandbox_command, subprocess=domain.subprocess
+    )
 
 
 def check_start(config: RunConfig, ground: Ground) -> None:
