@@ -33,5 +33,6 @@ class Limits(Record):
     file_size_mb: int = Field(default=64, ge=0)
     """The longest file a worker may write, in MiB. Bubblewrap has 64 MiB and 8192 names for all of them, Landlock
     none."""
-    open_files: int = Field(default=4096, ge=32)
-    """Descriptors a worker may have open."""
+    open_files: int = Field(default=1024, ge=32)
+    """Descriptors each process of a worker may have open. It bounds as well what the kernel holds for pairs of sockets,
+    which no limit on memory counts: about 220 KB for each descriptor."""

@@ -91,7 +91,7 @@ FILLING = (
     ),
     Attack(
         "socket bomb",
-        "pairs of sockets, each filled in both directions: memory of the kernel",
+        "2,000 pairs of sockets, each filled in both directions: memory of the kernel",
         """
         import socket
         filled, kept, block = 0, [], b"x" * (1 << 16)
@@ -114,6 +114,7 @@ FILLING = (
             return "%d MB" % (filled >> 20)
         raise OSError("%d MB fitted: %s" % (filled >> 20, problem))
         """,
+        limits=SMALL.model_copy(update={"case_seconds": 8.0}),
     ),
     Attack(
         "tmpfs bomb",

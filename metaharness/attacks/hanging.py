@@ -98,10 +98,10 @@ HANGING = (
     ),
     Attack(
         "many swollen requests",
-        "12 requests of just as many objects as are allowed, which are kept until the case ends",
+        "8 requests of just as many objects as are allowed, which are kept until the case ends",
         """
         scope = model._send.__self__.number
-        for number in range(12):
+        for number in range(8):
             start = b'{"kind": "call", "scope": %d, "id": %d, "request": ' % (scope, number + 1000)
             start += b'{"messages": [{"role": "user", "content": "x"}], "extra": {"a": ['
             forged(start + b'{"a":1.5},' * 99000 + b"{}]}}}")
@@ -109,6 +109,7 @@ HANGING = (
         return ""
         """,
         engine_mb=300,
+        most_seconds=40.0,
         limits=SMALL.model_copy(update={"case_seconds": 6.0}),
     ),
 )

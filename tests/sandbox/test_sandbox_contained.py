@@ -245,6 +245,12 @@ async def test_a_loop_ends_at_its_limit_of_processor_time(make: Make, tmp_path: 
 
 
 @every
+async def test_a_case_ends_at_its_limit_of_time(make: Make, tmp_path: Path) -> None:
+    trace = await inside(make(), tmp_path, "import time\ntime.sleep(600)", limits=Limits(case_seconds=0.3))
+    assert trace.status == "timeout", trace
+
+
+@every
 async def test_a_crash_is_that_of_its_worker_alone(make: Make, tmp_path: Path) -> None:
     trace = await inside(make(), tmp_path, "import ctypes\nreturn ctypes.string_at(0)")
     assert "SIGSEGV" in (trace.error or "")
