@@ -121,7 +121,13 @@ def environment(folder: Path) -> Path:
 
 async def test_an_attack_that_works_is_seen(tmp_path: Path) -> None:
     """The same loop in a plain process: what is harmless there does work, so a silent one above means denied."""
-    names = ("an internet socket", "a unix socket", "the labels", "the password file", "a file beside the labels")
+    names: tuple[str, ...] = (
+        "an internet socket",
+        "a unix socket",
+        "the labels",
+        "the password file",
+        "a file beside the labels",
+    )
     names += ("a signal to the parent", "a limit of the parent", "surviving the parent", "memory that no limit counts")
     (tmp_path / "secret").write_text("the labels")
     told = {
