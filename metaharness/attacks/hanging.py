@@ -98,10 +98,10 @@ HANGING = (
     ),
     Attack(
         "many swollen requests",
-        "8 requests of just as many objects as are allowed, which are kept until the case ends",
+        "4 requests of just as many objects as are allowed, which are kept until the case ends",
         """
         scope = model._send.__self__.number
-        for number in range(8):
+        for number in range(4):
             start = b'{"kind": "call", "scope": %d, "id": %d, "request": ' % (scope, number + 1000)
             start += b'{"messages": [{"role": "user", "content": "x"}], "extra": {"a": ['
             forged(start + b'{"a":1.5},' * 99000 + b"{}]}}}")

@@ -175,21 +175,14 @@ class FrameReader:
 
 
 def values(body: bytes, most: int) -> int:
-    """How many values some JSON has, nearly; more than `most` when it has more, without looking at all of it.
+    """How many values some JSON has, nearly; `most + 1` when it has more.
 
-    Every value but one comes after a comma or a bracket that opens; what stands in strings does not count. A string
-    that does not end is no JSON, and is not looked into.
+    Every value but one comes after a comma or a bracket that opens; what stands in strings does not count.
     """
-    found = place = strings = 0
-    while found <= most and strings <= 2 * most:  # an object has a string for each of its values
-        start = body.find(b'"', place)
-        found += _marks(body[place : len(body) if start < 0 else start])
-        string = _STRING.match(body, start) if start >= 0 else None
-        if string is None:
-            return found
-        place = string.end()
-        strings += 1
-    return most + 1
+    # a quote inside a string is escaped; an object has two strings at most for each of its values
+    if body.count(b'"') - body.count(rb"\"") > 4 * (most + 1):
+        return most + 1
+    return min(_marks(_STRING.sub(b"", body)), most + 1)
 
 
 def _marks(part: bytes) -> int:
@@ -225,7 +218,8 @@ def _finite(digits: str) -> float:
     return number
 
 
-_STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
+_STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)', re.DOTALL)
+"""Matches at every quote that it is tried at, also where the string does not end, so nothing is looked at twice."""
 _DECODER = json.JSONDecoder(parse_constant=_no_constant, parse_float=_finite)
 
 
