@@ -74,14 +74,13 @@ async def check_sandbox(
     """Run every attack in a sandbox and see from outside which of them work.
 
     The harnesses are hostile. Where a sandbox does not contain them, what they do is bounded: SIGURG to every process
-    (nobody dies of that), files and processes that are taken away again, 400 MB of memory for a second.
+    (nobody dies of that), files and processes that are taken away again, some 100 MB of memory for some seconds.
 
     Args:
         name: The sandbox, as in `open_sandbox`.
         command: What starts its workers, where the name is `command`.
         subprocess: As of a domain whose harnesses may start processes.
-        attacks: What to try; None takes every attack there is, with `subprocess` those on processes and programs
-            instead of those that only start one.
+        attacks: What to try; None takes every attack there is for this.
         controls: What succeeds on purpose, in a plain process, each with the evidence that has to be seen.
 
     Raises:
@@ -89,14 +88,13 @@ async def check_sandbox(
         SandboxError: It does not work on this machine.
     """
     open_sandbox(name, command=command, subprocess=subprocess)
-    attacks = (ATTACKS_WITH_PROCESSES if subprocess else ATTACKS) if attacks is None else attacks
     began = time.monotonic()
     todo: _Jobs = queue.SimpleQueue()
     own, plain = _Kind(name, command, subprocess), _Kind("process")
     jobs = [(own, HONEST), (own, TEMPORARY), *((plain, attack) for _, attack in controls)]
-    jobs += [(own, attack) for attack in attacks]
-    for place, (kind, attack) in enumerate(jobs):
-        todo.put((place, kind, attack))
+    jobs += [(own, attack) for attack in attacks or (ATTACKS_WITH_PROCESSES if subprocess else ATTACKS)]
+    for place, job in enumerate(jobs):
+        todo.put((place, *job))
     found: dict[int, AttackResult] = {}
     with ungrouped():
         async with anyio.create_task_group() as group:
