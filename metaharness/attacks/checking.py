@@ -92,7 +92,7 @@ async def check_sandbox(
     todo: _Jobs = queue.SimpleQueue()
     own, plain = _Kind(name, command, subprocess), _Kind("process")
     jobs = [(own, HONEST), (own, TEMPORARY), *((plain, attack) for _, attack in controls)]
-    jobs += [(own, attack) for attack in attacks or (ATTACKS_WITH_PROCESSES if subprocess else ATTACKS)]
+    jobs += [(own, attack) for attack in (_every(subprocess) if attacks is None else attacks)]
     for place, job in enumerate(jobs):
         todo.put((place, *job))
     found: dict[int, AttackResult] = {}
@@ -113,6 +113,10 @@ async def check_sandbox(
         temporary_files=found[1].evidence,
         seconds=time.monotonic() - began,
     )
+
+
+def _every(subprocess: bool) -> Sequence[Attack]:
+    return ATTACKS_WITH_PROCESSES if subprocess else ATTACKS
 
 
 async def _until_cancelled(todo: _Jobs) -> None:
