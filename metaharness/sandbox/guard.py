@@ -4,7 +4,8 @@ One file, standard library only, Python 3.9 and later; sent over the pipe as wor
 for every thread that comes after it and cannot be taken off; a mistake raises, and then no candidate is loaded.
 
 What it does not guard: what it is not told to. A plain process is told limits alone. Landlock knows no metadata:
-that a path exists, and its size and times, can be found out with `stat`.
+that a path exists, and its size and times, can be found out with `stat`. And what comes before it: a domain's own
+interpreter may run code when it starts (`.pth` files, sitecustomize); that is the domain's, and not closed in.
 """
 
 from __future__ import annotations
