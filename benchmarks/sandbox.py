@@ -14,7 +14,7 @@ import anyio
 import kit
 
 from metaharness.sandbox import Sandbox, open_sandbox
-from metaharness.sandbox.protocol import CandidateFiles, FrameReader, SandboxProcess, encode
+from metaharness.sandbox.protocol import MOST, CandidateFiles, FrameReader, SandboxProcess, encode
 
 REPEATS = 30
 COLD, WARM = 0.040, 0.005
@@ -25,7 +25,7 @@ LIMITS = {"memory": 2 << 30, "cpu": 3600, "file_size": 64 << 20, "open_files": 4
 
 async def load(worker: SandboxProcess, candidate: CandidateFiles) -> None:
     init = {"kind": "init", **candidate.frame(worker.inside), "driver_source": None, "limits": LIMITS}
-    await worker.stream.send(encode({**init, "stack": 8 << 20, "most": [1 << 20, 1 << 20, 100]}))
+    await worker.stream.send(encode({**init, "stack": 8 << 20, "most": MOST}))
     frames = FrameReader()
     while True:
         for frame in frames.feed(await worker.stream.receive()):

@@ -155,6 +155,12 @@ class Domain:
     """True: cases come in a fixed order, and after each answer the harness learns from it."""
     python: str | None = None
     """An interpreter with what a harness may import; None: this one, with what `requirements` says."""
+    subprocess: bool = False
+    """True: a harness may start processes, such as the programs in /usr/bin, which it then sees. Bubblewrap alone can
+    bound what they do, so the run is refused where it does not work, unless a sandbox is asked for by hand that is
+    none (`process`) or one of your own (`--sandbox-command`). `limits.processes` bounds their number, also under root;
+    `limits.memory_mb` each of them, and all together; `limits.cpu_seconds` each of them. They have no network, no
+    files but the worker's temporary folder, and end with the worker."""
     root: Path = Path()
     """The folder of `domain.py`; set when it is loaded."""
 

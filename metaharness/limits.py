@@ -21,14 +21,18 @@ class Limits(Record):
     """The deadline of one model call; beyond it the call is an infrastructure failure."""
     calls_per_case: int = Field(default=1000, ge=1)
     memory_mb: int = Field(default=2048, ge=64)
-    """Address space of a worker, in MiB, without the stacks of its threads."""
+    """Address space of a worker, in MiB, without the stacks of its threads. Where a domain lets its harnesses start
+    processes, that of each, and what all of them together may have in memory."""
     cpu_seconds: int = Field(default=3600, ge=1)
     """Processor time of one worker over all the cases it answers, in seconds; beyond it the worker is ended, and what
-    was open in it is asked again."""
-    processes: int = Field(default=4096, ge=1)
-    """Processes and threads of a worker, where its sandbox counts them apart from the user's others: bubblewrap, and
-    under root not even there. No sandbox but `process` lets a candidate start a process at all."""
+    was open in it is asked again. Of several processes each has so much."""
+    processes: int = Field(default=1024, ge=1)
+    """Processes and threads of a worker, where its sandbox counts them apart from the user's others: bubblewrap. Under
+    Landlock threads are bounded by memory alone. Without `Domain.subprocess` no sandbox but `process` lets a candidate
+    start a process at all."""
     file_size_mb: int = Field(default=64, ge=0)
-    """The longest file a worker may write, in MiB. Bubblewrap has 64 MiB for all of them, Landlock none."""
-    open_files: int = Field(default=4096, ge=32)
-    """Descriptors a worker may have open."""
+    """The longest file a worker may write, in MiB. Bubblewrap has 64 MiB and 8192 names for all of them, Landlock
+    none."""
+    open_files: int = Field(default=1024, ge=32)
+    """Descriptors each process of a worker may have open. It bounds as well what the kernel holds for pairs of sockets,
+    which no limit on memory counts: about 220 KB for each descriptor."""

@@ -8,6 +8,9 @@ call, the architecture and the six arguments, never what an argument points to: 
 (`clone3`, `openat2`) is said not to exist, and the C library falls back.
 
 PID stands for the worker's own process id and is filled in by the worker (metaharness/sandbox/guard.py).
+
+There are two filters: one for a worker that is a single process, and one for domains whose harnesses may start others
+(`Domain.subprocess`). The second is for a sandbox with a namespace of processes and mounts of its own alone.
 """
 
 from __future__ import annotations
@@ -98,6 +101,13 @@ HIDDEN = ("clone3", "openat2")
 CONDITIONAL = ("clone", "fcntl", "ioctl", "kill", "open", "openat", "prctl", "prlimit64", "socketpair", "tgkill")
 """Allowed with some arguments; see `conditions`. All else that has a number above is denied with EPERM."""
 
+STARTING = ("fork", "vfork", "execve", "setpgid", "tkill", "utime", "utimes", "futimesat", "utimensat")
+"""Allowed where processes may be started: what starts them, signals (none leaves the namespace) and, as programs set
+them all the time, the times of files (none but the worker's own can be written)."""
+MODES = {"chmod": 1, "fchmod": 1, "fchmodat": 2, "fchmodat2": 2}
+"""Likewise, but for modes that make a program run as its owner; the place of the mode among the arguments."""
+SPECIAL = 0o7000
+
 CLONE_THREAD = 0x00010000
 CLONE_NEW = 0x7E020000
 """CLONE_NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID and NEWNET."""
@@ -150,8 +160,22 @@ def opening(flags: int) -> Program:
     ]
 
 
-def conditions() -> dict[str, Program]:
+def conditions(processes: bool = False) -> dict[str, Program]:
     """What is done with each call of which some are allowed; every block ends in an answer."""
+    return _single() | (_several() if processes else {})
+
+
+def _several() -> dict[str, Program]:
+    """What is different where processes may be started. Signals: those inside are all of one candidate."""
+    return {
+        "clone": [argument(0), (JUMP_ANY_BIT, 0, 1, CLONE_NEW), DENY, ACCEPT],
+        "kill": [ACCEPT],
+        "tgkill": [ACCEPT],
+        **{name: [argument(place), (JUMP_ANY_BIT, 0, 1, SPECIAL), DENY, ACCEPT] for name, place in MODES.items()},
+    }
+
+
+def _single() -> dict[str, Program]:
     return {
         "clone": [argument(0), (JUMP_ANY_BIT, 0, 1, CLONE_NEW), DENY, (JUMP_ANY_BIT, 1, 0, CLONE_THREAD), DENY, ACCEPT],
         "fcntl": [argument(1), *one_of(FCNTL, ACCEPT, DENY)],
@@ -185,9 +209,14 @@ def ranges(numbers: Iterable[int]) -> list[tuple[int, int]]:
     return found
 
 
-def program(machine: str) -> Program:
-    """The filter of an architecture. A call of another architecture (32 bits) kills the process."""
+def program(machine: str, processes: bool = False) -> Program:
+    """The filter of an architecture. A call of another architecture (32 bits) kills the process.
+
+    `processes`: whether the worker may start any.
+    """
     numbers = OWN[machine] | SHARED
+    conditional = conditions(processes)
+    allowed = STARTING if processes else ()
     made: Program = [
         load(ARCHITECTURE),
         (JUMP_EQUAL, 1, 0, AUDIT[machine]),
@@ -197,17 +226,19 @@ def program(machine: str) -> Program:
         ABSENT,
         *[part for name in HIDDEN for part in ((JUMP_EQUAL, 0, 1, numbers[name]), ABSENT)],
     ]
-    for first, last in ranges(number for name, number in numbers.items() if name not in HIDDEN + CONDITIONAL):
+    for first, last in ranges(
+        number for name, number in numbers.items() if name not in (*HIDDEN, *conditional, *allowed)
+    ):
         made += [(JUMP_AT_LEAST, 0, 2, first), (JUMP_GREATER, 1, 0, last), DENY]
-    for name, block in conditions().items():
+    for name, block in conditional.items():
         if name in numbers:
             made += [(JUMP_EQUAL, 0, len(block), numbers[name]), *block]
     return [*made, ACCEPT]
 
 
-def assembled(machine: str) -> bytes:
+def assembled(machine: str, processes: bool = False) -> bytes:
     """The filter as the kernel takes it."""
-    return b"".join(struct.pack("<HBBI", *instruction) for instruction in program(machine))
+    return b"".join(struct.pack("<HBBI", *instruction) for instruction in program(machine, processes))
 
 
 def module() -> str:
@@ -222,13 +253,14 @@ def module() -> str:
         "",
         f"PID = 0x{PID:08X}",
         '"""Stands for the process id of the worker, which fills it in."""',
-        "BASE64 = {",
     ]
-    for machine in OWN:
-        lines += [f'    "{machine}": (']
-        lines += [f'        "{line}"' for line in textwrap.wrap(base64.b64encode(assembled(machine)).decode(), 100)]
-        lines += ["    ),"]
-    return "\n".join([*lines, "}", ""])
+    for table, processes in (("BASE64", False), ("WITH_PROCESSES", True)):
+        lines += [f"{table} = {{"]
+        for machine in OWN:
+            code = base64.b64encode(assembled(machine, processes)).decode()
+            lines += [f'    "{machine}": (', *(f'        "{line}"' for line in textwrap.wrap(code, 100)), "    ),"]
+        lines += ["}"]
+    return "\n".join([*lines, ""])
 
 
 def main(arguments: list[str]) -> int:

@@ -12,13 +12,19 @@ holes of the kernel, what a model call carries out (that is the gateway's), time
 from __future__ import annotations
 
 from metaharness.attacks.attack import Attack
-from metaharness.attacks.battery import ATTACKS, DEPENDS_ON_THE_MACHINE, NOT_CONTAINED_BY_PROCESS
+from metaharness.attacks.battery import (
+    ATTACKS,
+    ATTACKS_WITH_PROCESSES,
+    DEPENDS_ON_THE_MACHINE,
+    NOT_CONTAINED_BY_PROCESS,
+)
 from metaharness.attacks.checking import SandboxReport, check_sandbox
 from metaharness.attacks.controls import CONTROLS
 from metaharness.attacks.lane import AttackResult
 
 __all__ = [
     "ATTACKS",
+    "ATTACKS_WITH_PROCESSES",
     "CONTROLS",
     "DEPENDS_ON_THE_MACHINE",
     "NOT_CONTAINED_BY_PROCESS",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from metaharness.attacks.attack import Attack
 from metaharness.attacks.filling import FILLING
@@ -11,8 +12,18 @@ from metaharness.attacks.hanging import HANGING
 from metaharness.attacks.network import NETWORK
 from metaharness.attacks.processes import PROCESSES
 from metaharness.attacks.reading import READING
+from metaharness.attacks.several import FEW, ONLY_START_ONE, SEVERAL
 
 ATTACKS: tuple[Attack, ...] = (*READING, *NETWORK, *PROCESSES, *FILLING, *HANGING, *FORGING)
+ATTACKS_WITH_PROCESSES: tuple[Attack, ...] = (
+    *(
+        replace(one, limits=one.limits.model_copy(update={"processes": FEW.processes}))
+        for one in ATTACKS
+        if one.name not in ONLY_START_ONE
+    ),
+    *SEVERAL,
+)
+"""What is tried where a domain lets its harnesses start processes, each with few of them allowed."""
 
 NOT_CONTAINED_BY_PROCESS: Mapping[str, tuple[str, ...]] = {
     "reads what the person can read": (

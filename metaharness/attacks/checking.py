@@ -12,7 +12,7 @@ import anyio
 import anyio.to_thread
 
 from metaharness.attacks.attack import Attack
-from metaharness.attacks.battery import ATTACKS
+from metaharness.attacks.battery import ATTACKS, ATTACKS_WITH_PROCESSES
 from metaharness.attacks.controls import CONTROLS
 from metaharness.attacks.honest import HONEST, TEMPORARY
 from metaharness.attacks.lane import AttackResult, Lane
@@ -20,7 +20,17 @@ from metaharness.errors import SandboxError
 from metaharness.run.ungroup import ungrouped
 from metaharness.sandbox import open_sandbox
 
-_Jobs = queue.SimpleQueue[tuple[int, str, str | None, Attack]]
+
+@dataclass(frozen=True)
+class _Kind:
+    """The sandbox of an attack."""
+
+    sandbox: str
+    command: str | None = None
+    subprocess: bool = False
+
+
+_Jobs = queue.SimpleQueue[tuple[int, _Kind, Attack]]
 LANES = 2
 """Attacks that run at the same time, each with a scene and an engine of its own."""
 
@@ -57,32 +67,34 @@ async def check_sandbox(
     name: str,
     *,
     command: str | None = None,
-    attacks: Sequence[Attack] = ATTACKS,
+    subprocess: bool = False,
+    attacks: Sequence[Attack] | None = None,
     controls: Sequence[tuple[str, Attack]] = CONTROLS,
 ) -> SandboxReport:
     """Run every attack in a sandbox and see from outside which of them work.
 
     The harnesses are hostile. Where a sandbox does not contain them, what they do is bounded: SIGURG to every process
-    (nobody dies of that), files and processes that are taken away again, 400 MB of memory for a second.
+    (nobody dies of that), files and processes that are taken away again, some 100 MB of memory for some seconds.
 
     Args:
         name: The sandbox, as in `open_sandbox`.
         command: What starts its workers, where the name is `command`.
-        attacks: What to try.
+        subprocess: As of a domain whose harnesses may start processes.
+        attacks: What to try; None takes every attack there is for this.
         controls: What succeeds on purpose, in a plain process, each with the evidence that has to be seen.
 
     Raises:
         UsageError: There is no such sandbox.
         SandboxError: It does not work on this machine.
     """
-    open_sandbox(name, command=command)
+    open_sandbox(name, command=command, subprocess=subprocess)
     began = time.monotonic()
     todo: _Jobs = queue.SimpleQueue()
-    own, plain = (name, command), ("process", None)
+    own, plain = _Kind(name, command, subprocess), _Kind("process")
     jobs = [(own, HONEST), (own, TEMPORARY), *((plain, attack) for _, attack in controls)]
-    jobs += [(own, attack) for attack in attacks]
-    for place, (sandbox, attack) in enumerate(jobs):
-        todo.put((place, *sandbox, attack))
+    jobs += [(own, attack) for attack in (_every(subprocess) if attacks is None else attacks)]
+    for place, job in enumerate(jobs):
+        todo.put((place, *job))
     found: dict[int, AttackResult] = {}
     with ungrouped():
         async with anyio.create_task_group() as group:
@@ -103,6 +115,10 @@ async def check_sandbox(
     )
 
 
+def _every(subprocess: bool) -> Sequence[Attack]:
+    return ATTACKS_WITH_PROCESSES if subprocess else ATTACKS
+
+
 async def _until_cancelled(todo: _Jobs) -> None:
     try:
         await anyio.sleep_forever()
@@ -114,10 +130,10 @@ def _work(todo: _Jobs, found: dict[int, AttackResult]) -> None:
     lane = Lane()
     try:
         while True:
-            place, sandbox, command, attack = todo.get_nowait()
-            found[place] = result = lane.attack(sandbox, attack, command)
+            place, kind, attack = todo.get_nowait()
+            found[place] = result = lane.attack(kind.sandbox, attack, kind.command, subprocess=kind.subprocess)
             if attack is HONEST and "engine" in result.kinds:
-                raise SandboxError(f"sandbox {sandbox} does not work here: {result.evidence}")
+                raise SandboxError(f"sandbox {kind.sandbox} does not work here: {result.evidence}")
     except queue.Empty:
         return
     finally:

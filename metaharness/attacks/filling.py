@@ -90,6 +90,33 @@ FILLING = (
         """,
     ),
     Attack(
+        "socket bomb",
+        "2,000 pairs of sockets, each filled in both directions: memory of the kernel",
+        """
+        import socket
+        filled, kept, block = 0, [], b"x" * (1 << 16)
+        try:
+            while len(kept) < 4000:
+                kept += socket.socketpair()
+                for one in kept[-2:]:
+                    one.setblocking(False)
+                    try:
+                        while True:
+                            filled += one.send(block)
+                    except BlockingIOError:
+                        pass
+        except OSError as error:
+            problem = error
+        finally:
+            for one in kept:
+                one.close()
+        if filled > 300 << 20:
+            return "%d MB" % (filled >> 20)
+        raise OSError("%d MB fitted: %s" % (filled >> 20, problem))
+        """,
+        limits=SMALL.model_copy(update={"case_seconds": 8.0}),
+    ),
+    Attack(
         "tmpfs bomb",
         "400 MB in folders that lie in memory",
         """

@@ -79,6 +79,7 @@ HANGING = (
         return ""
         """,
         engine_mb=300,
+        most_seconds=40.0,  # 32 MB are read and hashed, which a busy machine takes long for
         limits=SMALL.model_copy(update={"case_seconds": 5.0}),
     ),
     Attack(
@@ -93,6 +94,22 @@ HANGING = (
         time.sleep(1)
         return ""
         """,
+        limits=SMALL.model_copy(update={"case_seconds": 6.0}),
+    ),
+    Attack(
+        "many swollen requests",
+        "4 requests of just as many objects as are allowed, which are kept until the case ends",
+        """
+        scope = model._send.__self__.number
+        for number in range(4):
+            start = b'{"kind": "call", "scope": %d, "id": %d, "request": ' % (scope, number + 1000)
+            start += b'{"messages": [{"role": "user", "content": "x"}], "extra": {"a": ['
+            forged(start + b'{"a":1.5},' * 99000 + b"{}]}}}")
+        time.sleep(1)
+        return ""
+        """,
+        engine_mb=300,
+        most_seconds=40.0,
         limits=SMALL.model_copy(update={"case_seconds": 6.0}),
     ),
 )

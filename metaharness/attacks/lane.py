@@ -114,10 +114,12 @@ class Lane:
         self.scene = Scene()
         self._engine: Engine | None = None
 
-    def attack(self, sandbox: str, attack: Attack, command: str | None = None) -> AttackResult:
+    def attack(
+        self, sandbox: str, attack: Attack, command: str | None = None, *, subprocess: bool = False
+    ) -> AttackResult:
         """Try one attack and judge what came of it."""
         began = time.monotonic()
-        seen = self.watch(sandbox, attack, command)
+        seen = self.watch(sandbox, attack, command, subprocess=subprocess)
         expected = {text: text.upper() for text in INNOCENT} | {GUILTY: self.scene.label}
         hidden = {"a label": self.scene.label, "a key": self.scene.key}
         found = list(breaches(attack, seen, hidden, expected))
@@ -127,7 +129,7 @@ class Lane:
         kinds = tuple(dict.fromkeys(kind for kind, _ in found))
         return AttackResult(attack.name, attack.tries, not found, evidence, kinds, time.monotonic() - began)
 
-    def watch(self, sandbox: str, attack: Attack, command: str | None) -> Seen:
+    def watch(self, sandbox: str, attack: Attack, command: str | None, *, subprocess: bool = False) -> Seen:
         """Evaluate the harness of an attack, and see what happens."""
         if self._engine is None or not self._engine.alive():
             self._end_engine()
@@ -145,6 +147,7 @@ class Lane:
             concurrency=4 if attack.together else 1,
             seconds=attack.most_seconds,
             command=command,
+            subprocess=subprocess,
         )
         engine.ask(job)
         try:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from metaharness.attacks.attack import CALLS, SMALL, Attack
 
-_STAY = """
+STAY = """
 def stay():
     # what a child does: it never comes back into the worker
     import signal
@@ -39,7 +39,7 @@ PROCESSES = (
         time.sleep(0.3)
         return ""
         """,
-        before=_STAY,
+        before=STAY,
     ),
     Attack(
         "program left behind",
@@ -123,7 +123,7 @@ PROCESSES = (
         time.sleep(30)
         return ""
         """,
-        before=_STAY,
+        before=STAY,
         kills_engine=True,
         all_fail=True,
     ),

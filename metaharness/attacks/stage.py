@@ -59,6 +59,8 @@ class Job:
     concurrency: int = 1
     seconds: float = 15.0
     command: str | None = None
+    subprocess: bool = False
+    """Whether the domain lets its harnesses start processes."""
     cases: list[str] = field(default_factory=lambda: [INNOCENT[0], GUILTY, INNOCENT[1]])
 
 
@@ -79,6 +81,7 @@ class _Letters(Domain):
     def __init__(self, labels: Path, job: Job) -> None:
         self.evaluator = _Exact()
         self.limits = Limits(**job.limits)
+        self.subprocess = job.subprocess
         self.root = labels.parent
         rows = [json.loads(line) for line in labels.read_text(encoding="utf-8").splitlines() if line.startswith("{")]
         expected = {row["input"]: row["expected"] for row in rows}
@@ -139,9 +142,8 @@ async def _evaluate(job: Job, labels: Path) -> dict[str, Any]:
         providers={"target": _Model()},
     )
     cases = {case.id: case for case in domain.listed}
-    material = Material(
-        domain, open_sandbox(job.sandbox, command=job.command), cases, lambda: [{"input": "b", "expected": "B"}]
-    )
+    sandbox = open_sandbox(job.sandbox, command=job.command, subprocess=job.subprocess)
+    material = Material(domain, sandbox, cases, lambda: [{"input": "b", "expected": "B"}])
     traces: list[CaseTrace] = []
     try:
         with anyio.move_on_after(job.seconds) as clock, ungrouped():

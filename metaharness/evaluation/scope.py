@@ -14,12 +14,14 @@ import anyio
 
 from metaharness.evaluation.advice import NO_FACTS, Facts
 from metaharness.records import Attribution, Call
-from metaharness.sandbox.protocol import ProtocolError
+from metaharness.sandbox.protocol import MAX_VALUES, ProtocolError, values
 
 TAIL_CHARS = 4000
 ERROR_CHARS = 8000
 MAX_SENT = 256 << 20
 """Bytes of JSON that the requests of one case may have together: they are all kept until it ends."""
+VALUE_BYTES = 400
+"""What each of their values counts for: so much memory the most wasteful ones take, whatever their JSON has."""
 CALLS_BEYOND = 1000
 """So often a case may go on asking after it was told that it has made all calls it may make."""
 
@@ -152,9 +154,12 @@ class Scope:
         if place > self._limit:
             raise LimitError(f"this case has made {self._limit} calls, the most that the domain allows")
         text = json.dumps(request, sort_keys=True).encode("ascii")
-        self._sent += len(text)
+        self._sent += len(text) + VALUE_BYTES * values(text, MAX_VALUES)
         if self._sent > MAX_SENT:
-            raise LimitError(f"the requests of this case have more than {MAX_SENT:,} bytes together")
+            raise LimitError(
+                f"the requests of this case have more than {MAX_SENT:,} bytes together, "
+                f"where each value counts for {VALUE_BYTES}"
+            )
         key = hashlib.blake2b(text, digest_size=16).digest()
         self._ordinals[key] += 1
         return self._ordinals[key] - 1

@@ -21,9 +21,7 @@ from metaharness.evaluation.scope import ERROR_CHARS, Ended, LimitError, Scope
 from metaharness.messages import ModelRequest
 from metaharness.records import LEARN, Attribution, Call, CallError, EvaluationPlan, Rejection
 from metaharness.sandbox.protocol import (
-    MAX_ANSWER,
-    MAX_DEPTH,
-    MAX_PROMPT,
+    MOST,
     CandidateFiles,
     FrameReader,
     ProtocolError,
@@ -96,6 +94,11 @@ class Session:
         """Import the candidate and build it; None when it stands, else the stage and why."""
         candidate = CandidateFiles.at(Path(self._plan.candidate_path))
         driver = domain.driver()
+        try:
+            self._process.confine(self._plan.limits.memory_mb << 20)
+        except SandboxError as error:
+            self.fatal = error
+            return Rejection(stage="import", message=error.message)
         await self._send(
             {
                 "kind": "init",
@@ -103,7 +106,7 @@ class Session:
                 "driver_source": driver.read_text(encoding="utf-8") if driver is not None else None,
                 "limits": self._limits(),
                 "stack": STACK,
-                "most": [MAX_PROMPT, MAX_ANSWER, MAX_DEPTH],
+                "most": MOST,
             }
         )
         self.fatal = await self._why_not_started(driver)
@@ -200,7 +203,8 @@ class Session:
                 await anyio.sleep(0.005)
         status = self._process.kill()
         words = self._output.decode("utf-8", "replace").strip()
-        self._lose(f"the worker died{_how(status)}" + (f", saying:\n{words}" if words else ""), timed_out=False)
+        how = f": {self._process.ended_because}" if self._process.ended_because else _how(status)
+        self._lose(f"the worker died{how}" + (f", saying:\n{words}" if words else ""), timed_out=False)
 
     async def watch(self) -> None:
         """Give the worker up when a clock has run out."""

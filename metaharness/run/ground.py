@@ -134,7 +134,8 @@ def sandbox_of(config: RunConfig, ground: Ground) -> Sandbox:
         UsageError: There is no such sandbox.
         SandboxError: It does not work on this machine.
     """
-    return open_sandbox(config.sandbox, python=ground.python, command=config.sandbox_command)
+    several = ground.domain.subprocess
+    return open_sandbox(config.sandbox, python=ground.python, command=config.sandbox_command, subprocess=several)
 
 
 def finish_pairs(config: RunConfig, domain: Domain) -> int:

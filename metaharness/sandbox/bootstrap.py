@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import marshal
 from functools import lru_cache
 from pathlib import Path
-from types import CodeType
 from typing import Any
 
 from metaharness.sandbox.protocol import encode
@@ -25,28 +23,20 @@ def take(n):
   b+=c
  return b
 kind=take(1)
-parts=[take(int.from_bytes(take(4),'big')) for _ in 'abcde']
-late=parts.pop()
-if kind==b'm':
- import marshal
- parts=[marshal.loads(p) for p in parts]
- def unpack():
-  return marshal.loads(late)
-else:
- names=['<metaharness worker>','metaharness/harness.py','<metaharness guard>','<metaharness following>']
- parts=[compile(p,n,'exec') for p,n in zip(parts,names)]
- def unpack():
-  import json
-  return {n:compile(p,'<metaharness %s>'%n,'exec') for n,p in json.loads(late).items()}
-code,harness,guard,following=parts
-names={'__name__':'metaharness_worker','__file__':'<metaharness worker>','HARNESS':harness,'GUARD':guard}
-def follow(model_error):
- names={'__name__':'metaharness_following'}
- exec(following,names)
- return names['Following'](unpack,model_error)
-names['FOLLOW']=follow
+def read(body,name):
+ if kind==b'm':
+  import marshal
+  return marshal.loads(body)
+ return compile(body,name,'exec')
+def later(body,name):
+ return lambda:read(body,name)
+parts={}
+for _ in range(take(1)[0]):
+ part,name=[take(take(1)[0]).decode() for _ in 'ab']
+ parts[part]=(later if '/' in part else read)(take(int.from_bytes(take(4),'big')),name)
+names={'__name__':'metaharness_worker','__file__':'<metaharness worker>','PARTS':parts}
 names['__builtins__']=dict(vars(__builtins__))
-exec(code,names)
+exec(parts['worker'],names)
 names['main'](r,w)
 """
 """Reads the worker's program from the pipe and runs it. `sys.argv[1:3]` are the descriptors to read and write.
@@ -55,15 +45,22 @@ The program has builtins of its own: a candidate that replaces some does not bre
 """
 
 
-PARTS = (
-    ("worker.py", "<metaharness worker>"),
-    ("../harness.py", "metaharness/harness.py"),
-    ("guard.py", "<metaharness guard>"),
-    ("clients/following.py", "<metaharness following>"),
-)
-"""What is sent, in the order in which BOOT reads it, and how tracebacks name it."""
-LATE = ("transports", "chat", "responses", "messages")
-"""Of `clients/`, sent as one part after these: most workers never unpack it."""
+PARTS = {
+    "worker": ("worker.py", "<metaharness worker>"),
+    "telling": ("telling.py", "<metaharness telling>"),
+    "guard": ("guard.py", "<metaharness guard>"),
+    "following": ("clients/following.py", "<metaharness following>"),
+    "harness": ("../harness.py", "metaharness/harness.py"),
+    **{
+        f"clients/{name}": (f"clients/{name}.py", f"<metaharness {name}>")
+        for name in ("transports", "chat", "responses", "messages")
+    },
+}
+"""What is sent: the names under which the worker finds it, where it lies, and how tracebacks name it.
+
+A further file is one line here; the worker runs it with `part(NAME)` when it needs it. What has a slash in its name
+stays packed until then: most workers never need it.
+"""
 
 
 def program(same_interpreter: bool, guard: dict[str, Any]) -> bytes:
@@ -76,20 +73,19 @@ def program(same_interpreter: bool, guard: dict[str, Any]) -> bytes:
 
 @lru_cache(maxsize=1)
 def _sources() -> bytes:
-    late = {name: (HERE / f"clients/{name}.py").read_text(encoding="utf-8") for name in LATE}
-    return _message(b"s", *((HERE / path).read_bytes() for path, _ in PARTS), json.dumps(late).encode("ascii"))
+    return _message(b"s", {part: (HERE / path).read_bytes() for part, (path, _) in PARTS.items()})
 
 
 @lru_cache(maxsize=1)
 def _bytecode() -> bytes:
-    parts = [marshal.dumps(_compiled(path, name)) for path, name in PARTS]
-    late = {name: _compiled(f"clients/{name}.py", f"<metaharness {name}>") for name in LATE}
-    return _message(b"m", *parts, marshal.dumps(late))
+    compiled = {part: compile((HERE / path).read_bytes(), name, "exec") for part, (path, name) in PARTS.items()}
+    return _message(b"m", {part: marshal.dumps(code) for part, code in compiled.items()})
 
 
-def _compiled(path: str, name: str) -> CodeType:
-    return compile((HERE / path).read_bytes(), name, "exec")
-
-
-def _message(kind: bytes, *bodies: bytes) -> bytes:
-    return kind + b"".join(len(body).to_bytes(4, "big") + body for body in bodies)
+def _message(kind: bytes, bodies: dict[str, bytes]) -> bytes:
+    made = [kind, bytes([len(bodies)])]
+    for part, body in bodies.items():
+        for text in (part.encode(), PARTS[part][1].encode()):
+            made += [bytes([len(text)]), text]
+        made += [len(body).to_bytes(4, "big"), body]
+    return b"".join(made)

@@ -6,7 +6,8 @@ says of a failure which module was missing and which connection was attempted, a
 
 What it does not guard: what it is not told to. A plain process is told limits alone. Landlock knows no metadata:
 that a path exists, and its size and times, can be found out with `stat`. The audit denies nothing, and sees no socket
-that is made without Python's own.
+that is made without Python's own. And what comes before it: a domain's own interpreter may run code when it starts
+(`.pth` files, sitecustomize, so also packages that its requirements name); that is the domain's, and not closed in.
 """
 
 from __future__ import annotations
@@ -25,6 +26,9 @@ SET_DEATH_SIGNAL, SET_DUMPABLE, SET_SECCOMP, SET_NO_NEW_PRIVILEGES = 1, 4, 22, 3
 SECCOMP_FILTER = 2
 CREATE_RULESET, ADD_RULE, RESTRICT_SELF = 444, 445, 446
 CAPABILITY_VERSION = 0x20080522
+REMOUNT, NO_SETUID, NO_DEVICES = 32, 2, 4
+MAKE_ANYTHING = sum(1 << right for right in range(6, 13))
+"""The rights to make files, folders, links, pipes, sockets and devices."""
 WRITE_FILE, READ_FILE, READ_DIR, TRUNCATE = 1 << 1, 1 << 2, 1 << 3, 1 << 14
 FILE_RIGHTS = ((1, (1 << 13) - 1), (2, 1 << 13), (3, TRUNCATE), (5, 1 << 15))
 """The rights over files that each Landlock ABI has brought. A right that is handled and in no rule is denied."""
@@ -41,11 +45,15 @@ class Guard:
     def __init__(self, settings: dict[str, Any]) -> None:
         self.filter: Any = settings.get("filter")
         self.landlock: Any = settings.get("landlock")
+        self.scratch: Any = settings.get("scratch")
+        self.user: Any = settings.get("user")
         self.libc: Any = None
         self.ruleset = -1
         self.problem: OSError | None = None
         self.attempts = Attempts()
         sys.addaudithook(self.attempts.notice)
+        for descriptor in settings.get("close", ()):
+            os.close(descriptor)
         try:
             self.prepare(settings.get("parent"))
         except OSError as error:
@@ -69,6 +77,11 @@ class Guard:
         if self.problem is not None:
             raise self.problem
         folder: str = frame["folder"]
+        unbounded = self.scratch is not None and not self.bound_names()
+        if self.user is not None:
+            os.setresgid(self.user, self.user, self.user)
+            os.setresuid(self.user, self.user, self.user)
+            self.can_import()
         for name, content in frame.get("files", {}).items():
             path = os.path.join(folder, name)
             os.makedirs(os.path.dirname(path), exist_ok=True)
@@ -80,8 +93,9 @@ class Guard:
             self.ask("prctl", SET_DUMPABLE, 0, 0, 0, 0)
         if self.landlock is not None:
             self.allow(folder if frame["importable"] else os.path.join(folder, frame["entry"]), READ_FILE | READ_DIR)
-            self.ask("syscall", RESTRICT_SELF, self.ruleset, 0)
-            os.close(self.ruleset)
+            self.restrict()
+        if unbounded:
+            self.make_no_names()
         if self.filter is not None:
             self.drop_capabilities()
             self.put_filter_on()
@@ -109,6 +123,38 @@ class Guard:
             soft = max(1, hard - 1) if name == "cpu" else hard
             resource.setrlimit(kind, (soft, hard))
 
+    # -- files of its own ---------------------------------------------------------------------------------------
+
+    def bound_names(self) -> bool:
+        """Give the tmpfs a bound on names, which bubblewrap has no option for; false where the kernel refuses it.
+
+        The capability that this takes holds for the worker's own mounts alone, and it is dropped below.
+        """
+        flags, names = REMOUNT | NO_SETUID | NO_DEVICES, "size=%d,nr_inodes=%d" % tuple(self.scratch["most"])
+        try:
+            self.ask("mount", None, os.fsencode(self.scratch["path"]), None, flags, names.encode())
+        except OSError:
+            return False
+        return True
+
+    def make_no_names(self) -> None:
+        """Where names have no bound none can be made any more; what is there can still be written."""
+        import ctypes
+
+        attributes = (ctypes.c_uint64 * 1)(MAKE_ANYTHING)
+        self.ruleset = self.ask("syscall", CREATE_RULESET, attributes, ctypes.c_size_t(8), 0)
+        self.restrict()
+
+    def can_import(self) -> None:
+        """A user that is not root may not be able to read what root has installed: that is said here, and clearly."""
+        try:
+            open(os.__file__, "rb").close()
+        except PermissionError:
+            raise PermissionError(
+                "the interpreter's libraries (%s) can be read by root alone, and no candidate runs as root: "
+                "make them readable with chmod -R o+rX" % os.path.dirname(os.__file__)
+            ) from None
+
     # -- Landlock -----------------------------------------------------------------------------------------------
 
     def make_ruleset(self) -> None:
@@ -125,6 +171,10 @@ class Guard:
             self.allow(path, READ_FILE | READ_DIR)
         for path in self.landlock["write"]:
             self.allow(path, READ_FILE | WRITE_FILE | TRUNCATE)
+
+    def restrict(self) -> None:
+        self.ask("syscall", RESTRICT_SELF, self.ruleset, 0)
+        os.close(self.ruleset)
 
     def allow(self, path: str, rights: int) -> None:
         """A rule for a file, or for all beneath a folder."""

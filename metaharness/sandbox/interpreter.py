@@ -25,6 +25,8 @@ SYSTEM = (
     "/etc/alternatives",
     "/usr/share/zoneinfo",
 )
+PROGRAMS = ("/usr", "/bin", "/sbin")
+"""What is read besides where a harness may start programs of the system."""
 OF_A_PREFIX = ("lib", "lib64", "pyvenv.cfg")
 ASK = (
     "import importlib.util as util, json, sys; "
@@ -48,21 +50,23 @@ class Interpreter:
     """(path, target) of the symbolic links that lead to them and lie beneath none of them."""
 
 
-_known: dict[str | None, Interpreter] = {}
+_known: dict[tuple[str | None, bool], Interpreter] = {}
 
 
-def find_interpreter(python: str | None) -> Interpreter:
+def find_interpreter(python: str | None, *, programs: bool = False) -> Interpreter:
     """What is needed to start it; None is the engine's own, without its installed packages. Asked once.
+
+    `programs`: the programs of the system are needed as well.
 
     Raises:
         SandboxError: It does not start.
     """
-    if python not in _known:
-        _known[python] = _found(python)
-    return _known[python]
+    if (python, programs) not in _known:
+        _known[python, programs] = _found(python, PROGRAMS if programs else ())
+    return _known[python, programs]
 
 
-def _found(python: str | None) -> Interpreter:
+def _found(python: str | None, further: tuple[str, ...]) -> Interpreter:
     if python is None:
         magic = MAGIC_NUMBER.hex()
         executable: str = getattr(sys, "_base_executable", sys.executable)
@@ -71,7 +75,7 @@ def _found(python: str | None) -> Interpreter:
         magic, executable, *prefixes = _asked(python)
     if "/nix/store/" in os.path.realpath(executable):
         prefixes.append("/nix/store")
-    wanted = [executable, *SYSTEM]
+    wanted = [executable, *SYSTEM, *further]
     wanted += [f"{prefix}/{name}" for prefix in prefixes for name in OF_A_PREFIX]
     wanted += ["/nix/store"] if "/nix/store" in prefixes else []
     links: dict[str, str] = {}

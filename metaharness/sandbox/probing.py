@@ -1,7 +1,8 @@
 """Whether a sandbox really contains something on this machine: a worker is started and told to try to get out.
 
 What it does not show: that nothing else gets out. It tries five ways that a sandbox which does not work leaves open;
-the battery of attacks is `check_sandbox` in metaharness/testing.
+the battery of attacks is `check_sandbox` in metaharness/testing. Where processes may be started, it tries to start more
+than are allowed instead of one.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import anyio
 
 from metaharness.errors import SandboxError
 from metaharness.sandbox.protocol import (
+    MOST,
     CandidateFiles,
     FrameReader,
     ProtocolError,
@@ -27,7 +29,8 @@ from metaharness.sandbox.protocol import (
 PROBE_SECONDS = 20.0
 LAST_WORDS_SECONDS = 0.5
 LIMITS = {"memory": 1 << 30, "cpu": 10, "file_size": 1 << 20, "open_files": 256, "core": 0}
-MOST = [1 << 20, 1 << 20, 100]
+PROCESSES = 16
+"""How many a worker may have in which processes may be started."""
 
 ATTACKS = """
 import json, os, socket
@@ -45,6 +48,20 @@ def starts_a_process(told):
         os._exit(0)
     os.waitpid(child, 0)
 
+def starts_more_processes_than_allowed(told):
+    children, (out, into) = [], os.pipe()
+    try:
+        for _ in range(told["processes"]):
+            child = os.fork()
+            if not child:
+                os.read(out, 1)
+                os._exit(0)
+            children.append(child)
+    finally:
+        os.write(into, b"x" * len(children))
+        for child in children:
+            os.waitpid(child, 0)
+
 def reads_a_file_outside(told):
     open(told["secret"]).read()
 
@@ -60,7 +77,7 @@ class Harness:
         for attack in (
             opens_a_socket,
             reaches_a_socket_by_its_path,
-            starts_a_process,
+            starts_more_processes_than_allowed if told["processes"] else starts_a_process,
             reads_a_file_outside,
             writes_a_file_outside,
         ):
@@ -73,8 +90,10 @@ class Harness:
 """
 
 
-async def weaknesses(sandbox: Sandbox, python: str | None) -> list[str]:
+async def weaknesses(sandbox: Sandbox, python: str | None, *, subprocess: bool = False) -> list[str]:
     """What a harness can do there that it must not be able to, in words; empty for a sandbox that holds.
+
+    `subprocess`: it may start processes, and not more than are allowed.
 
     Raises:
         SandboxError: No worker comes to answer; the message has what was printed last.
@@ -86,7 +105,12 @@ async def weaknesses(sandbox: Sandbox, python: str | None) -> list[str]:
         (outside / "secret").write_text("secret", encoding="utf-8")
         (outside / "candidate").mkdir()
         (outside / "candidate" / "harness.py").write_text(ATTACKS, encoding="utf-8")
-        told = {"socket": str(outside / "socket"), "secret": str(outside / "secret"), "outside": folder}
+        told = {
+            "socket": str(outside / "socket"),
+            "secret": str(outside / "secret"),
+            "outside": folder,
+            "processes": PROCESSES if subprocess else 0,
+        }
         worker = await sandbox.start(python, outside / "candidate")
         try:
             with anyio.fail_after(PROBE_SECONDS):
@@ -99,11 +123,12 @@ async def weaknesses(sandbox: Sandbox, python: str | None) -> list[str]:
 
 
 async def _answer(worker: SandboxProcess, candidate: CandidateFiles, text: str) -> list[str]:
+    limits = {**LIMITS, **({"processes": PROCESSES} if worker.counts_processes else {})}
     init = {"kind": "init", **candidate.frame(worker.inside), "driver_source": None}
     case = {"kind": "case", "scope": 1, "input": text, "seed": 0}
     frames = FrameReader()
     try:
-        await worker.stream.send(encode({**init, "limits": LIMITS, "stack": 1 << 20, "most": MOST}))
+        await worker.stream.send(encode({**init, "limits": limits, "stack": 1 << 20, "most": MOST}))
         await worker.stream.send(encode(case))
         while True:
             for frame in frames.feed(await worker.stream.receive()):

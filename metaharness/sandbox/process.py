@@ -36,6 +36,7 @@ class LocalProcess:
 
     inside: str | None = None
     counts_processes = False
+    ended_because: str | None = None
 
     def __init__(self, process: subprocess.Popen[bytes], stream: ByteStream, output: ByteStream) -> None:
         self._process = process
@@ -52,6 +53,16 @@ class LocalProcess:
         if self._process.returncode is not None or not hasattr(os, "waitid"):
             return self._process.poll() is None
         return os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
+
+    async def begin(self) -> None:
+        """What has to happen once the process is there, before anything is sent to it.
+
+        Raises:
+            SandboxError: It cannot be used.
+        """
+
+    def confine(self, memory: int) -> None:
+        """Nothing: one process has its limit; see `SandboxProcess.confine`."""
 
     def kill(self) -> int:
         """Kill the whole session and wait for the worker; see `SandboxProcess.kill`."""
@@ -127,10 +138,11 @@ async def start_worker(
         out_theirs.close()
     worker = kind(process, Pipe(ours), Pipe(out_ours))
     try:
+        await worker.begin()
         await worker.stream.send(launch.first)
     except anyio.BrokenResourceError:
         return worker  # it died at once: found when it is read from
-    except BaseException:  # cancelled: nobody else knows of this process
+    except BaseException:  # nobody else knows of this process
         with anyio.CancelScope(shield=True):
             await worker.end()
         raise

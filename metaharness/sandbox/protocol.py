@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import json
 import math
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,12 @@ MAX_REPORT = MAX_ANSWER + (1 << 18)
 """The longest frame that is not a call: an answer with what was printed, or a traceback."""
 MAX_DEPTH = 100
 """How deep an answer or a request may be nested. What is nested deeper cannot be written to disk."""
+MAX_VALUES = 200_000
+"""Values an answer or a request may have: each takes many times as much memory as its one or two bytes of JSON."""
+MOST = (MAX_PROMPT, MAX_ANSWER, MAX_DEPTH, MAX_VALUES)
+"""What a worker is told, so that an honest harness hears of it where it asks or answers."""
+AROUND = 64
+"""Values of a frame beside the answer or the request that it carries."""
 HEADER = 4
 
 
@@ -48,8 +55,19 @@ class SandboxProcess(Protocol):
     counts_processes: bool
     """Whether a limit on processes counts those of this worker alone, and not all of the user's."""
 
+    ended_because: str | None
+    """Why the sandbox itself has ended it, in words; None when it did not."""
+
     def alive(self) -> bool:
         """Whether it still runs."""
+        ...
+
+    def confine(self, memory: int) -> None:
+        """Bound the memory of its processes together, in bytes. Nothing to do where it cannot start any.
+
+        Raises:
+            SandboxError: It can, and this system does not show what they take.
+        """
         ...
 
     def kill(self) -> int | None:
@@ -141,7 +159,8 @@ class FrameReader:
         """The frames that are complete now.
 
         Raises:
-            ProtocolError: A frame is too long, nested too deeply, not a JSON object, or holds NaN or an infinity.
+            ProtocolError: A frame is too long, has too many values or too deep ones, is not a JSON object, or holds
+                NaN or an infinity.
         """
         self._buffer += data
         while len(self._buffer) >= HEADER:
@@ -155,7 +174,26 @@ class FrameReader:
             yield _decode(body)
 
 
+def values(body: bytes, most: int) -> int:
+    """How many values some JSON has, nearly; `most + 1` when it has more.
+
+    Every value but one comes after a comma or a bracket that opens; what stands in strings does not count.
+    """
+    # a quote inside a string is escaped; an object has two strings at most for each of its values
+    if body.count(b'"') - body.count(rb"\"") > 4 * (most + 1):
+        return most + 1
+    return min(_marks(_STRING.sub(b"", body)), most + 1)
+
+
+def _marks(part: bytes) -> int:
+    return len(part) - len(part.translate(None, b",[{"))  # several times as fast as counting where there are many
+
+
 def _decode(body: bytes) -> dict[str, Any]:
+    most = MAX_VALUES + AROUND
+    # the length and a count that includes what stands in strings are quick, and enough for nearly every frame
+    if len(body) > most and _marks(body) > most and values(body, most) > most:
+        raise ProtocolError(f"a frame of more than {MAX_VALUES:,} values")
     try:
         frame = _DECODER.decode(body.decode("ascii"))  # a worker escapes all else, so only a forgery differs
     except (ValueError, RecursionError) as error:
@@ -180,6 +218,8 @@ def _finite(digits: str) -> float:
     return number
 
 
+_STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)', re.DOTALL)
+"""Matches at every quote that it is tried at, also where the string does not end, so nothing is looked at twice."""
 _DECODER = json.JSONDecoder(parse_constant=_no_constant, parse_float=_finite)
 
 

@@ -1,7 +1,7 @@
 """The program inside the sandbox: it drives one candidate and passes its model calls through the pipe.
 
-One file, standard library only, Python 3.9 and later; nothing else of the package is there. The parent sends
-this source (or its bytecode) over the pipe, so nothing has to be mounted for it.
+Standard library only, Python 3.9 and later; of the package there is nothing but the files in `PARTS`. The parent sends
+their source (or bytecode) over the pipe, so nothing has to be mounted for it; see bootstrap.py.
 
 It guards nothing: a candidate shares this process and can change all of it. The parent treats every frame as
 untrusted. What it does is turn what happens here into frames that say it. What it needs for that is bound when it is
@@ -15,8 +15,6 @@ Frames are 4 bytes of length, big-endian, then a JSON object.
 from __future__ import annotations
 
 import builtins
-import io
-import json
 import os
 import sys
 import threading
@@ -28,18 +26,29 @@ if TYPE_CHECKING:
     from types import CodeType
     from typing import Any
 
-    HARNESS: CodeType  # the module `metaharness.harness`, put here by the bootstrap
-    GUARD: CodeType  # guard.py, which closes this process in
-    FOLLOW: Callable[[Any], Any]  # clients/following.py: what knows of whose case the running code is
+    PARTS: dict[str, Any]  # the other files that were sent, by their names; put here by the bootstrap
 
-TAIL_CHARS = 4000
 BROKEN = 70
 """Exit status of a worker whose pipe is closed, or that cannot tell any more what happens in it."""
-OURS = (__file__, "<driver>", "metaharness/harness.py")
 ModuleType = type(sys)
 Thread, Lock = threading.Thread, threading.Lock
-encode = json.JSONEncoder(allow_nan=False).encode
-decode = json.JSONDecoder().decode
+
+
+def part(name: str) -> dict[str, Any]:
+    """Run one of the other files, and what it defines."""
+    names: dict[str, Any] = {"__name__": "metaharness_" + name}
+    exec(PARTS[name], names)  # noqa: F821
+    return names
+
+
+def clients() -> dict[str, CodeType]:
+    """What stands in for the transports of HTTP libraries, unpacked; see clients/following.py."""
+    return {name.partition("/")[2]: unpack() for name, unpack in PARTS.items() if "/" in name}  # noqa: F821
+
+
+telling = part("telling")
+Teller, Tail, StageError = telling["Teller"], telling["Tail"], telling["StageError"]
+encode, decode = telling["encode"], telling["decode"]
 
 
 class Channel:
@@ -76,25 +85,6 @@ class Channel:
         finally:
             if data:
                 _exit(BROKEN)
-
-
-class Tail(io.TextIOBase):
-    """Stands in for stdout and stderr: keeps the last characters that the thread of each scope has printed."""
-
-    encoding = "utf-8"
-    errors = "replace"
-
-    def __init__(self) -> None:
-        self.local = threading.local()
-
-    def write(self, text: object) -> int:
-        text = str(text)
-        self.local.text = (getattr(self.local, "text", "") + text)[-TAIL_CHARS:]
-        return len(text)
-
-    def take(self) -> str:
-        text, self.local.text = getattr(self.local, "text", ""), ""
-        return text
 
 
 class Pending:
@@ -155,7 +145,7 @@ class Scope:
     def send(self, request: Any) -> Pending:
         pending = Pending()
         try:
-            body = self.worker.as_json("request", request, self.worker.prompt_limit)
+            body = self.worker.teller.as_json("request", request, self.worker.prompt_limit)
         except (TypeError, ValueError, RecursionError) as error:
             raise self.worker.model_error("refused", "the request cannot be sent: " + str(error)) from None
         with self.lock:
@@ -181,10 +171,6 @@ class Scope:
             pending.resolve({"error": {"kind": "closed", "message": "the case has ended"}})
 
 
-class StageError(Exception):
-    """The candidate is not what it has to be; the message says what is missing."""
-
-
 class Worker:
     def __init__(self, channel: Channel) -> None:
         self.channel = channel
@@ -194,7 +180,8 @@ class Worker:
         self.harness: Any = None
         self.api: Any = None
         self.model_error: Any = Exception
-        self.prompt_limit = self.answer_limit = self.depth_limit = 0
+        self.teller: Any = Teller()
+        self.prompt_limit = self.answer_limit = 0
         self.folder = ""
         self.guard: Any = None
         self.following: Any = None
@@ -207,9 +194,7 @@ class Worker:
     # -- loading ------------------------------------------------------------------------------------------------
 
     def on_guard(self, frame: dict[str, Any]) -> None:
-        names: dict[str, Any] = {"__name__": "metaharness_guard"}
-        exec(GUARD, names)  # noqa: F821
-        self.guard = names["Guard"](frame)
+        self.guard = part("guard")["Guard"](frame)
         self.install()
 
     def on_init(self, frame: dict[str, Any]) -> None:
@@ -218,7 +203,8 @@ class Worker:
         try:
             self.guard.close_in(frame)
             threading.stack_size(frame["stack"])
-            self.prompt_limit, self.answer_limit, self.depth_limit = frame["most"]
+            self.prompt_limit, self.answer_limit, depth, values = frame["most"]
+            self.teller = Teller(self.folder, depth, values)
             if frame["driver_source"] is not None:
                 self.driver.__builtins__ = builtins
                 exec(compile(frame["driver_source"], "<driver>", "exec"), self.driver.__dict__)
@@ -229,8 +215,8 @@ class Worker:
             self.check(module)
             self.harness = self.hook("build", lambda: module.Harness(), module)  # noqa: PLW0108 - looked up late
         except BaseException as error:
-            trace = None if isinstance(error, StageError) else self.traceback(error)
-            report = {"kind": "failed", "stage": stage, "message": self.describe(error), "traceback": trace}
+            report: dict[str, Any] = {"kind": "failed", "stage": stage, "message": self.teller.describe(error)}
+            report["traceback"] = None if isinstance(error, StageError) else self.teller.traceback(error)
             self.channel.send(encode({**report, **self.guard.facts(error)}))
         else:
             self.channel.send('{"kind": "loaded"}')
@@ -241,11 +227,11 @@ class Worker:
         package: Any = ModuleType("metaharness")
         package.__path__ = []
         module: Any = ModuleType("metaharness.harness")
-        exec(HARNESS, module.__dict__)  # noqa: F821
+        exec(PARTS["harness"], module.__dict__)  # noqa: F821
         sys.modules["metaharness"] = package
         sys.modules["metaharness.harness"] = package.harness = self.api = module
         self.model_error = module.ModelError
-        self.following = FOLLOW(self.model_error)  # noqa: F821
+        self.following = part("following")["Following"](clients, self.model_error)
 
     def load(self, entry: str, importable: bool) -> Any:
         sys.dont_write_bytecode = True
@@ -320,18 +306,7 @@ class Worker:
         """What the harness answered, as JSON."""
         if hasattr(output, "__await__"):
             output = self.run_async(output)
-        return self.as_json("answer", output, self.answer_limit)
-
-    def as_json(self, what: str, value: Any, limit: int) -> str:
-        body = encode(value)
-        if len(body) > limit:
-            raise ValueError("the %s has %d bytes; at most %d fit" % (what, len(body), limit))
-        level = [decode(body)] if body.count("[") + body.count("{") > self.depth_limit else []
-        for _ in range(self.depth_limit + 1):
-            level = [one for one in level if isinstance(one, (dict, list))]
-            level = [inner for one in level for inner in (one.values() if isinstance(one, dict) else one)]
-        if level:
-            raise ValueError("the %s is nested deeper than %d levels" % (what, self.depth_limit))
+        body: str = self.teller.as_json("answer", output, self.answer_limit)
         return body
 
     def run_async(self, awaitable: Any) -> Any:
@@ -352,41 +327,9 @@ class Worker:
     def ask(self, case_input: Any, model: Any) -> Any:
         return self.hook("ask", lambda: self.harness.predict(case_input, model), self.harness, case_input, model)
 
-    # -- telling what went wrong --------------------------------------------------------------------------------
-
     def report(self, error: BaseException) -> dict[str, Any]:
         kind = str(error.kind) if isinstance(error, self.model_error) else self.following.kind_of(error)
-        return {"message": self.describe(error), "traceback": self.traceback(error), "call_kind": kind}
-
-    def describe(self, error: BaseException) -> str:
-        try:
-            text = str(error)
-        except BaseException:
-            text = "(its message cannot be shown)"
-        return (text if isinstance(error, StageError) else type(error).__name__ + ": " + text)[:2000]
-
-    def traceback(self, error: BaseException) -> str:
-        """The candidate's own frames; paths are relative to its folder."""
-        try:
-            import traceback
-
-            lines = traceback.TracebackException(type(error), error, error.__traceback__, limit=-30)
-            self.prune(lines)
-            text = "".join(lines.format())
-        except BaseException as broken:
-            text = self.describe(error) + " (no traceback: " + type(broken).__name__ + ")"
-        return text.replace(self.folder + os.sep, "")[-8000:]
-
-    def prune(self, lines: Any) -> None:
-        """Leave the candidate's frames and what it called, in the causes of an exception as well."""
-        todo = [lines]
-        while todo:
-            one = todo.pop()
-            frames = [frame for frame in one.stack if frame.filename not in OURS]
-            own = [place for place, frame in enumerate(frames) if frame.filename.startswith(self.folder + os.sep)]
-            one.stack = type(one.stack).from_list(frames[own[0] if own else 0 :])
-            parts = [one.__cause__, one.__context__, *(getattr(one, "exceptions", None) or ())]
-            todo += [part for part in parts if part is not None]
+        return {"message": self.teller.describe(error), "traceback": self.teller.traceback(error), "call_kind": kind}
 
 
 def main(read_fd: int, write_fd: int) -> None:

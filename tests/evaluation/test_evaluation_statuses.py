@@ -48,6 +48,8 @@ async def test_an_answered_case_is_ok_and_graded(tmp_path: Path) -> None:
         ("x = []; x.append(x); return x", "Circular reference"),
         ("return 'x' * (1 << 20)", "the answer has 1,048,578 bytes".replace(",", "")),
         ("x = []\nfor _ in range(100): x = [x]\nreturn x", "nested deeper than 100 levels"),
+        ("return [0] * 300_000", "the answer has 300000 values; at most 200000 fit"),
+        ("model.complete('x', extra=[{}] * 200_000)", "the request has"),
         ("import missing_module", "No module named 'missing_module'"),
         ("assert model.complete(text).text == 'no'", "AssertionError"),
         ("bytearray(1 << 34)", "MemoryError"),
@@ -72,6 +74,7 @@ async def test_what_a_harness_does_wrong_is_a_harness_error_of_that_case(
         ("return ('a', {1: None, 'b': 1.5})", ["a", {"1": None, "b": 1.5}]),
         ("return '\\ud83d lone, \\U0001F600 pair'", "\ufffd lone, \U0001f600 pair"),
         ("return None", None),
+        ("return '[{, ' * 200_000", "[{, " * 200_000),
         ("return 2 ** 100", 2**100),
     ],
 )

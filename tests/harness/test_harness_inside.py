@@ -194,7 +194,7 @@ async def test_everything_works_in_every_python_a_domain_may_bring(tmp_path: Pat
 
 # --- the files that run inside ----------------------------------------------------------------------------------
 
-INSIDE = ("harness.py", "sandbox/worker.py", "sandbox/guard.py")
+INSIDE = ("harness.py", "sandbox/worker.py", "sandbox/guard.py", "sandbox/telling.py")
 
 
 @pytest.mark.parametrize("name", INSIDE)

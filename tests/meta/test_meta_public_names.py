@@ -12,6 +12,7 @@ from meta_kit import PACKAGE, public_names
 PUBLIC = {
     "metaharness.attacks": [
         "ATTACKS",
+        "ATTACKS_WITH_PROCESSES",
         "Attack",
         "AttackResult",
         "CONTROLS",

@@ -77,8 +77,8 @@ BROAD = {
     ("metaharness/testing.py", "_evaluator"): "a domain's own code: its failure is a line of the report",
     ("metaharness/sandbox/worker.py", "Worker.on_init"): "the candidate's code: its failure is the frame `failed`",
     ("metaharness/sandbox/worker.py", "Worker.work"): "the candidate's code: its failure is the frame `done`",
-    ("metaharness/sandbox/worker.py", "Worker.describe"): "a candidate's exception may fail to say what it is",
-    ("metaharness/sandbox/worker.py", "Worker.traceback"): "a candidate's exception may fail to be formatted",
+    ("metaharness/sandbox/telling.py", "Teller.describe"): "a candidate's exception may fail to say what it is",
+    ("metaharness/sandbox/telling.py", "Teller.traceback"): "a candidate's exception may fail to be formatted",
 }
 """Where everything may be caught, and what becomes of it. One boundary per kind of foreign code."""
 

@@ -5,8 +5,17 @@ from __future__ import annotations
 from collections import Counter
 
 import pytest
+from sandbox_kit import needs_bubblewrap
 
-from metaharness.attacks import ATTACKS, CONTROLS, DEPENDS_ON_THE_MACHINE, NOT_CONTAINED_BY_PROCESS, Attack
+from metaharness.attacks import (
+    ATTACKS,
+    ATTACKS_WITH_PROCESSES,
+    CONTROLS,
+    DEPENDS_ON_THE_MACHINE,
+    NOT_CONTAINED_BY_PROCESS,
+    Attack,
+)
+from metaharness.attacks.several import ONLY_START_ONE, SEVERAL
 from metaharness.errors import SandboxError, UsageError
 from metaharness.testing import SandboxReport, check_sandbox
 
@@ -30,6 +39,22 @@ async def test_a_sandbox_contains_every_attack_and_lets_an_honest_harness_work(n
     assert report.honest is None
     assert report.contained
     assert [one.attack for one in report.results] == list(NAMES)
+
+
+@pytest.mark.slow
+@needs_bubblewrap
+async def test_bubblewrap_contains_every_attack_also_where_a_harness_may_start_processes() -> None:
+    report = await check_sandbox("bubblewrap", subprocess=True, controls=())
+    assert told(report) == ""
+    assert report.contained
+    assert [one.attack for one in report.results] == [attack.name for attack in ATTACKS_WITH_PROCESSES]
+
+
+@pytest.mark.slow
+async def test_the_attacks_with_processes_work_in_a_plain_process_so_they_would_be_seen() -> None:
+    report = await check_sandbox("process", subprocess=True, attacks=SEVERAL, controls=())
+    held_by_the_clock = {"process that holds the pipe"}
+    assert {one.attack for one in report.escaped} == {attack.name for attack in SEVERAL} - held_by_the_clock
 
 
 @pytest.mark.slow
@@ -62,6 +87,13 @@ async def test_an_attack_that_is_broken_itself_does_not_count_as_contained() -> 
 async def test_an_unknown_sandbox_is_a_usage_error() -> None:
     with pytest.raises(UsageError, match="castle"):
         await check_sandbox("castle")
+
+
+def test_where_processes_may_be_started_all_is_tried_but_to_start_one() -> None:
+    assert {one.name for one in ATTACKS_WITH_PROCESSES} == set(NAMES) - set(ONLY_START_ONE) | {
+        one.name for one in SEVERAL
+    }
+    assert set(ONLY_START_ONE) < set(NAMES)
 
 
 def test_there_are_attacks_of_every_kind_and_each_has_a_name_of_its_own() -> None:

@@ -8,7 +8,7 @@ import anyio
 from sandbox_kit import inside, needs_bubblewrap
 
 from metaharness.records import Limits
-from metaharness.sandbox.bubblewrap import TMPFS_BYTES, BubblewrapSandbox
+from metaharness.sandbox.bubblewrap import TMPFS_BYTES, TMPFS_NAMES, BubblewrapSandbox
 
 pytestmark = needs_bubblewrap
 
@@ -64,11 +64,15 @@ except OSError as error:
 
 
 async def test_no_process_of_the_machine_is_seen_and_bubblewrap_tells_nothing(tmp_path: Path) -> None:
-    """The first process inside is bubblewrap: its environment and command line can be read there."""
+    """The first process inside is bubblewrap: its command line, and its environment but for root's, can be read."""
     body = """
 import os
 pids = sorted(int(name) for name in os.listdir('/proc') if name.isdigit())
-return [len(pids), os.getppid(), open('/proc/1/environ').read(), open('/proc/1/cmdline').read()]
+try:
+    environment = open('/proc/1/environ').read()
+except PermissionError:  # the engine is root, and a worker is not
+    environment = ""
+return [len(pids), os.getppid(), environment, open('/proc/1/cmdline').read()]
 """
     count, parent, environment, command = (await inside(BubblewrapSandbox(), tmp_path, body)).output
     assert count == 2
@@ -118,3 +122,59 @@ async def test_the_status_of_a_worker_is_that_of_what_ran_inside(tmp_path: Path)
 async def test_what_is_printed_at_the_end_comes_out(tmp_path: Path) -> None:
     trace = await inside(BubblewrapSandbox(), tmp_path, "import os\nos.write(2, b'last words')\nos._exit(7)")
     assert "last words" in (trace.error or "")
+
+
+NAMES = """
+import os, sqlite3, tempfile
+made = 0
+try:
+    for number in range(100_000):
+        os.close(os.open('/tmp/%d' % number, os.O_CREAT | os.O_WRONLY))
+        made += 1
+except OSError as error:
+    return [made, error.errno]
+"""
+
+
+async def test_as_many_files_as_a_harness_needs_can_be_made_and_not_as_many_as_it_likes(tmp_path: Path) -> None:
+    made, error = (await inside(BubblewrapSandbox(), tmp_path, NAMES)).output
+    assert TMPFS_NAMES - 100 < made < TMPFS_NAMES
+    assert error == 28
+
+
+async def test_where_the_kernel_bounds_no_names_no_file_can_be_made_and_the_candidate_is_there(tmp_path: Path) -> None:
+    """As under AppArmor's profile for bubblewrap, which takes away the capability that the bound needs."""
+    sandbox = BubblewrapSandbox(bound_names=False)
+    trace = await inside(sandbox, tmp_path, "import beside\n" + NAMES.strip(), files={"beside.py": ""})
+    assert trace.output == [0, 13], trace.error
+
+
+async def test_files_of_a_database_and_of_temporary_folders_can_be_made(tmp_path: Path) -> None:
+    body = """
+with tempfile.TemporaryDirectory() as folder:
+    database = sqlite3.connect(folder + "/notes.db")
+    database.execute("create table notes (text)")
+    database.execute("insert into notes values ('kept')")
+    database.commit()
+    return [database.execute("select text from notes").fetchone()[0], os.getuid()]
+"""
+    trace = await inside(BubblewrapSandbox(), tmp_path, body, before="import os, sqlite3, tempfile")
+    assert trace.output == ["kept", 65534], trace.error
+
+
+async def test_threads_are_bounded_also_under_root(tmp_path: Path) -> None:
+    """The kernel counts nothing of root's, so a worker is another user inside and outside."""
+    body = """
+import threading
+stop, started = threading.Event(), 0
+try:
+    for _ in range(100):
+        threading.Thread(target=stop.wait).start()
+        started += 1
+except RuntimeError:
+    pass
+stop.set()
+return started
+"""
+    trace = await inside(BubblewrapSandbox(), tmp_path, body, limits=Limits(processes=20))
+    assert 10 < trace.output < 20, trace.error

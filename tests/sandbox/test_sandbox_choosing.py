@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 from sandbox_kit import inside, needs_bubblewrap, needs_landlock
 
+from metaharness.configuration import RunConfig
 from metaharness.errors import SandboxError, UsageError
 from metaharness.sandbox import guard as guard_module
 from metaharness.sandbox import open_sandbox, seccomp
@@ -55,6 +57,7 @@ def test_an_interpreter_that_does_not_start_is_no_reason_to_take_another_sandbox
 
 REFUSED = """
 import json, sys
+from metaharness.configuration import RunConfig
 from metaharness.errors import SandboxError
 from metaharness.sandbox import open_sandbox
 exec(open(sys.argv[1]).read())
@@ -80,6 +83,39 @@ def test_where_nothing_holds_auto_refuses_with_the_reasons_and_the_way_out() -> 
 def test_process_is_taken_where_it_is_said_and_nowhere_else() -> None:
     assert open_sandbox("process").name == "process"
     assert "process" in NAMES
+
+
+MAY_NAME_IT = {
+    "sandbox/choosing.py": "where it is taken, when it is asked for",
+    "sandbox/process.py": "its own name",
+    "cli/demo.py": "a command that replays harnesses which ship with the package",
+    "doctor/workers.py": "a probe of doctor's own, where nothing contains candidate code",
+    "attacks/checking.py": "controls, which have to succeed",
+}
+"""Modules that may name the sandbox `process`, and why. Elsewhere it comes from `--sandbox` alone."""
+
+
+def test_nobody_but_the_command_line_asks_for_a_plain_process() -> None:
+    package = Path(guard_module.__file__).parents[1]
+    naming = set()
+    for path in package.rglob("*.py"):
+        found = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if any(isinstance(one, ast.Constant) and one.value == "process" for one in found):
+            naming.add(path.relative_to(package).as_posix())
+    assert naming == set(MAY_NAME_IT)
+    assert RunConfig.model_fields["sandbox"].default == "auto"
+
+
+@needs_bubblewrap
+def test_the_interpreter_of_the_domain_is_the_one_that_is_probed_with(tmp_path: Path) -> None:
+    """The engine's own starts everywhere; this one ends as soon as it is to be a worker."""
+    folder = tmp_path / "env"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
+    [site] = folder.glob("lib/python*/site-packages")
+    (site / "sitecustomize.py").write_text("import os, sys\nif len(sys.argv) > 1: os._exit(9)")
+    with pytest.raises(SandboxError) as error:
+        open_sandbox("auto", python=str(folder / "bin" / "python"))
+    assert "bubblewrap: the worker died" in str(error.value)
 
 
 def test_an_unknown_name_is_told_those_that_are_known() -> None:

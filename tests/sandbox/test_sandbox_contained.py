@@ -121,7 +121,13 @@ def environment(folder: Path) -> Path:
 
 async def test_an_attack_that_works_is_seen(tmp_path: Path) -> None:
     """The same loop in a plain process: what is harmless there does work, so a silent one above means denied."""
-    names = ("an internet socket", "a unix socket", "the labels", "the password file", "a file beside the labels")
+    names: tuple[str, ...] = (
+        "an internet socket",
+        "a unix socket",
+        "the labels",
+        "the password file",
+        "a file beside the labels",
+    )
     names += ("a signal to the parent", "a limit of the parent", "surviving the parent", "memory that no limit counts")
     (tmp_path / "secret").write_text("the labels")
     told = {
@@ -242,6 +248,12 @@ async def test_memory_is_bounded(make: Make, tmp_path: Path) -> None:
 async def test_a_loop_ends_at_its_limit_of_processor_time(make: Make, tmp_path: Path) -> None:
     trace = await inside(make(), tmp_path, "while True: pass", limits=Limits(cpu_seconds=1, case_seconds=50))
     assert "SIGXCPU" in (trace.error or "") or "SIGKILL" in (trace.error or ""), trace
+
+
+@every
+async def test_a_case_ends_at_its_limit_of_time(make: Make, tmp_path: Path) -> None:
+    trace = await inside(make(), tmp_path, "import time\ntime.sleep(600)", limits=Limits(case_seconds=0.3))
+    assert trace.status == "timeout", trace
 
 
 @every

@@ -15,9 +15,11 @@ from metaharness.sandbox.protocol import (
     MAX_FRAME,
     MAX_PROMPT,
     MAX_REPORT,
+    MAX_VALUES,
     FrameReader,
     ProtocolError,
     encode,
+    values,
     without_surrogates,
 )
 
@@ -110,3 +112,50 @@ def test_the_longest_prompt_and_the_longest_answer_come_through() -> None:
     assert len(done["output"]) == MAX_ANSWER - 2
     [deep] = read(frame(nested(MAX_DEPTH)))
     assert str(deep["output"]).count("[") == MAX_DEPTH
+
+
+def called(request: bytes) -> bytes:
+    return frame(b'{"kind": "call", "scope": 1, "id": 1, "request": ' + request + b"}")
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        b"[" + b"0," * (MAX_VALUES + 100) + b"0]",
+        b"[" + b"{}," * 2_700_000 + b"{}]",
+        b"[" + b"[[[[[[[[]]]]]]]]," * 40_000 + b"0]",
+        b"{" + b'"":"",' * 700_000 + b'"":""}',
+        b"[" + rb'"\\",0,' * MAX_VALUES + b"0]",
+    ],
+    ids=["numbers", "objects", "lists in lists", "fields", "strings that end in a backslash"],
+)
+def test_a_frame_of_too_many_values_breaks_the_protocol_before_it_is_read(request_: bytes) -> None:
+    with pytest.raises(ProtocolError, match="values"):
+        read(called(request_))
+
+
+def test_what_stands_in_a_text_is_one_value_whatever_it_looks_like() -> None:
+    text = '[{"a, \\": 1}],' * 300_000
+    [call] = read(encode({"kind": "call", "scope": 1, "id": 1, "request": [text, text[:7]]}))
+    assert call["request"] == [text, text[:7]]
+
+
+def test_as_many_values_as_are_allowed_come_through() -> None:
+    [call] = read(encode({"kind": "call", "scope": 1, "id": 1, "request": [{}] * (MAX_VALUES // 2)}))
+    assert len(call["request"]) == MAX_VALUES // 2
+
+
+@given(JSON)
+def test_values_are_counted_as_a_reader_of_json_would_meet_them(value: Any) -> None:
+    def met(one: Any) -> int:
+        inner = list(one.values()) if isinstance(one, dict) else one if isinstance(one, list) else []
+        return 1 + sum(met(part) for part in inner)
+
+    counted = values(json.dumps(value).encode("ascii"), 1000)
+    assert met(value) - 1 <= counted <= 2 * met(value)
+
+
+@pytest.mark.parametrize("body", [b'"' * 400_001, b'["' + rb"\"" * 400_001, b'{"a": "' + b"\\" * 400_001])
+def test_strings_that_do_not_end_are_stepped_over_once(body: bytes) -> None:
+    with pytest.raises(ProtocolError):
+        read(frame(body + b"," * MAX_VALUES))

@@ -28,7 +28,7 @@ async def test_a_worker_says_that_it_is_ready_before_it_knows_of_a_candidate(tmp
     worker = await ProcessSandbox().start(None, tmp_path)
     try:
         init = {"kind": "init", "folder": str(tmp_path), "entry": "none.py", "importable": False}
-        limits = {"limits": {"memory": 1 << 30}, "stack": 1 << 20, "most": [1, 1, 1]}
+        limits = {"limits": {"memory": 1 << 30}, "stack": 1 << 20, "most": [1, 1, 1, 1]}
         await worker.stream.send(encode({**init, **limits, "driver_source": None}))
         assert await first_frame(worker) == {"kind": "ready"}
         assert worker.alive()

@@ -41,6 +41,7 @@ def made() -> ModuleType:
 def test_the_shipped_bytes_are_what_the_script_makes(made: ModuleType) -> None:
     for machine in MACHINES:
         assert seccomp.filter_bytes(machine) == made.assembled(machine)
+        assert seccomp.filter_bytes(machine, processes=True) == made.assembled(machine, processes=True)
     assert subprocess.run([sys.executable, SCRIPT, "--check"], check=False).returncode == 0
 
 
@@ -140,6 +141,43 @@ def test_a_call_with_conditions_is_judged_by_its_arguments(
 ) -> None:
     code, audit = seccomp.filter_bytes(machine), made.AUDIT[machine]
     assert answer(code, audit, made.OWN[machine][name], *arguments) == expected
+
+
+SEVERAL = [
+    ("clone", (0x01200011,), ALLOWED),
+    ("clone", (0x4111,), ALLOWED),
+    ("clone", (0x11 | 0x10000000,), DENIED),
+    ("clone", (THREAD | 0x20000000,), DENIED),
+    ("execve", (), ALLOWED),
+    ("kill", (0, 9), ALLOWED),
+    ("tgkill", (1, 1, 9), ALLOWED),
+    ("fchmodat", (3, 0, 0o755), ALLOWED),
+    ("fchmodat", (3, 0, 0o4755), DENIED),
+    ("fchmod", (3, 0o2755), DENIED),
+    ("prlimit64", (1, 7), DENIED),
+    ("openat", (3, 0, 0o1000), DENIED),
+    ("prctl", (1,), DENIED),
+    ("socketpair", (1, 2), DENIED),
+]
+
+
+@pytest.mark.parametrize("machine", MACHINES)
+@pytest.mark.parametrize(("name", "arguments", "expected"), SEVERAL)
+def test_where_processes_may_be_started_a_call_is_judged_for_that(
+    machine: str, name: str, arguments: tuple[int, ...], expected: int, made: ModuleType
+) -> None:
+    code, audit = seccomp.filter_bytes(machine, processes=True), made.AUDIT[machine]
+    assert answer(code, audit, made.OWN[machine][name], *arguments) == expected
+
+
+@pytest.mark.parametrize("machine", MACHINES)
+def test_the_filter_with_processes_allows_what_it_names_and_nothing_else(machine: str, made: ModuleType) -> None:
+    code, audit = seccomp.filter_bytes(machine, processes=True), made.AUDIT[machine]
+    for name, number in (made.OWN[machine] | made.SHARED).items():
+        if name not in made.CONDITIONAL and name not in made.MODES:
+            expected = ALLOWED if name in made.STARTING else ABSENT if name in made.HIDDEN else DENIED
+            assert answer(code, audit, number) == expected, name
+    assert answer(code, audit, made.SHARED["fchmodat2"], 3, 0, 0o4755) == DENIED
 
 
 @pytest.mark.parametrize("machine", MACHINES)

@@ -1,0 +1,116 @@
+"""What a worker tells of its candidate: answers and requests as JSON within their limits, errors, what was printed.
+
+One file, standard library only, Python 3.9 and later; sent over the pipe as worker.py is. What it needs is bound when
+it is loaded, so that a candidate that replaces parts of `json` or the builtins does not break what tells of it.
+
+It guards nothing: it runs beside the candidate. The parent holds the same limits against what comes out.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import re
+import threading
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+TAIL_CHARS = 4000
+OURS = (
+    "<driver>",
+    "<metaharness worker>",
+    "<metaharness telling>",
+    "<metaharness following>",
+    "metaharness/harness.py",
+)
+encode = json.JSONEncoder(allow_nan=False).encode
+decode = json.JSONDecoder().decode
+without_strings = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"').sub
+
+
+class StageError(Exception):
+    """The candidate is not what it has to be; the message says what is missing."""
+
+
+class Tail(io.TextIOBase):
+    """Stands in for stdout and stderr: keeps the last characters that the thread of each scope has printed."""
+
+    encoding = "utf-8"
+    errors = "replace"
+
+    def __init__(self) -> None:
+        self.local = threading.local()
+
+    def write(self, text: object) -> int:
+        text = str(text)
+        self.local.text = (getattr(self.local, "text", "") + text)[-TAIL_CHARS:]
+        return len(text)
+
+    def take(self) -> str:
+        text, self.local.text = getattr(self.local, "text", ""), ""
+        return text
+
+
+class Teller:
+    """For one candidate, whose files lie in `folder`; `depth` and `values` bound each answer and each request."""
+
+    def __init__(self, folder: str = "", depth: int = 0, values: int = 0) -> None:
+        self.folder = folder
+        self.depth = depth
+        self.values = values
+
+    def as_json(self, what: str, value: Any, limit: int) -> str:
+        body = encode(value)
+        if len(body) > limit:
+            raise ValueError("the %s has %d bytes; at most %d fit" % (what, len(body), limit))
+        count = marks(body)
+        if count > self.values:
+            count = marks(without_strings("", body))
+        if count > self.values:
+            raise ValueError("the %s has %d values; at most %d fit: send a text instead" % (what, count, self.values))
+        level = [decode(body)] if body.count("[") + body.count("{") > self.depth else []
+        for _ in range(self.depth + 1):
+            level = [one for one in level if isinstance(one, (dict, list))]
+            level = [inner for one in level for inner in (one.values() if isinstance(one, dict) else one)]
+        if level:
+            raise ValueError("the %s is nested deeper than %d levels" % (what, self.depth))
+        return body
+
+    def describe(self, error: BaseException) -> str:
+        try:
+            text = str(error)
+        except BaseException:
+            text = "(its message cannot be shown)"
+        name = type(error).__name__
+        return text[:2000] if isinstance(error, StageError) else (name + ": " + text)[:2000]
+
+    def traceback(self, error: BaseException) -> str:
+        """The candidate's own frames; paths are relative to its folder."""
+        try:
+            import traceback
+
+            lines = traceback.TracebackException(type(error), error, error.__traceback__, limit=-30)
+            self.prune(lines)
+            text = "".join(lines.format())
+        except BaseException as broken:
+            text = self.describe(error) + " (no traceback: " + type(broken).__name__ + ")"
+        return text.replace(self.folder + os.sep, "")[-8000:]
+
+    def prune(self, lines: Any) -> None:
+        """Leave the candidate's frames and what it called, in the causes of an exception as well."""
+        todo = [lines]
+        while todo:
+            one = todo.pop()
+            frames = [frame for frame in one.stack if frame.filename not in OURS]
+            own = [place for place, frame in enumerate(frames) if frame.filename.startswith(self.folder + os.sep)]
+            one.stack = type(one.stack).from_list(frames[own[0] if own else 0 :])
+            parts = [one.__cause__, one.__context__, *(getattr(one, "exceptions", None) or ())]
+            todo += [part for part in parts if part is not None]
+
+
+def marks(body: str) -> int:
+    """Commas and brackets that open: every value but one comes after such a mark. Those in strings count as well."""
+    return body.count(",") + body.count("[") + body.count("{")
