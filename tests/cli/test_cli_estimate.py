@@ -53,7 +53,7 @@ def server() -> Iterator[WireServer]:
 
 def asked(toy: Toy, server: WireServer, root: Path, *more: object) -> list[object]:
     model = ("-m", "openai:m", "--base-url", f"{server.url}/v1", "--sandbox", "process", "--root", root)
-    return ["run", "-d", toy.folder, *model, "--name", "run", *more]
+    return ["run", "-d", toy.folder, *model, "--name", "run", "--no-cache", *more]
 
 
 @dataclass

@@ -110,23 +110,25 @@ def test_an_incomplete_candidate_is_shown_with_bounds_and_is_neither_incumbent_n
     tmp_path: Path,
 ) -> None:
     """All but one of its pairs are right, and more than the incumbent's, so even the worse bound would be the best."""
-    toy = write_toy(tmp_path / "domain", proposals={"1_good.py": harness("good"), "2_ok.py": harness("x")})
+    baselines = {"00_plain.py": harness("plain")}
+    proposals = {"1_good.py": harness("good"), "2_ok.py": harness("x")}
+    toy = write_toy(tmp_path / "domain", baselines=baselines, proposals=proposals)
     toy.write_script([{"contains": "[good] item 09", "error": OVERLOADED}, *rules()])
     root = ("--root", tmp_path / "runs")
     assert say("run", *toy.arguments(*root, "--name", "r", "-q")).code == 0
     board = say("scoreboard", "r", *root)
-    row = next(line for line in board.out.splitlines() if line.startswith("002"))
+    row = next(line for line in board.out.splitlines() if line.startswith("001"))
     assert row.split()[1] == "1_good"  # no mark before its name
     assert row.endswith("(incomplete: 1 of 12 missing, between 0.917 and 1.000)")
     page = say("scoreboard", "r", *root, "--json").page
-    found = page["iterations"][2]
-    assert (page["incumbent"], 2 in page["frontier"]) == (1, False)
+    found = page["iterations"][1]
+    assert (page["incumbent"], 1 in page["frontier"]) == (0, False)
     assert (found["state"], found["incumbent"], found["frontier"]) == ("incomplete", False, False)
     assert (found["planned"], found["ended"], found["bounds"]) == (12, 11, pytest.approx([11 / 12, 1]))
-    assert found["verdict"] == "better"  # against 001, right in 5 of 12: both bounds say so
-    assert page["iterations"][3]["against"] == 1  # not the incomplete one
-    assert "incomplete     1 of 12 missing, between 0.917 and 1.000" in say("show", 2, "--run", "r", *root).out
-    shown = say("show", 2, "--run", "r", *root, "--json").page
+    assert found["verdict"] == "better"  # against 000, right in 4 of 12: both bounds say so
+    assert page["iterations"][2]["against"] == 0  # not the incomplete one
+    assert "incomplete     1 of 12 missing, between 0.917 and 1.000" in say("show", 1, "--run", "r", *root).out
+    shown = say("show", 1, "--run", "r", *root, "--json").page
     assert (shown["state"], shown["score"]["bounds"]) == ("incomplete", pytest.approx([11 / 12, 1]))
 
 

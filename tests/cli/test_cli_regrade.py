@@ -59,7 +59,8 @@ def test_a_judge_is_given_on_the_command_line(made: tuple[Toy, Path], tmp_path: 
     said = say("regrade", "first", "--root", path.parent, "--name", "anew", "--judge", judge.id, "--quiet")
     assert said.code == 0, said.err
     assert "judge: 24 calls, $0.0000" in said.err
-    assert "judge  scripted:" in say("cost", "anew", "--root", path.parent).out
+    spent = say("cost", "anew", "--root", path.parent, "--json").page
+    assert [(row["role"], row["calls"]) for row in spent["by_role"]] == [("judge", 24)]
     assert "forked from first" in say("summary", "anew", "--root", path.parent).out
     examined = say("doctor", "--root", path.parent).out
     assert "unfinished: its stored answers have not all been graded" in examined

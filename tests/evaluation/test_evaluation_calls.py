@@ -221,7 +221,8 @@ async def test_blocks_tools_and_every_parameter_reach_the_model_as_sent(tmp_path
         "temperature": 0.5,
         "extra": {"top_k": 3},
     }
-    usage = {"input_tokens": 0, "output_tokens": 0, "cache_read_tokens": 0, "cache_write_tokens": 0}
+    counted = ("input", "output", "cache_read", "cache_write", "cache_write_1h")
+    usage = {f"{kind}_tokens": 0 for kind in counted}
     assert outcome.outputs["a"] == [
         "adding",
         [{"id": "2", "name": "add", "input": {"x": [1, None]}}],

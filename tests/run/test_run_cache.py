@@ -16,7 +16,7 @@ from metaharness.gateway.shared import look
 from metaharness.messages import ModelSpec
 from metaharness.run import Run
 from metaharness.run.finishing import Finishing
-from metaharness.run.summaries import read_cost
+from metaharness.run.accounts import read_cost
 
 VOTING = """
 class Harness:

@@ -128,13 +128,14 @@ FORBIDDEN = """
 import json
 from metaharness.errors import SandboxError
 from metaharness.sandbox import open_sandbox
+from metaharness.sandbox.advising import look
 from metaharness.sandbox.choosing import tried
 name = open_sandbox("auto").name
 try:
     open_sandbox("auto", subprocess=True)
 except SandboxError as error:
     refused = str(error)
-print(json.dumps([name, [[one.name, one.problem] for one in tried(None)], refused]))
+print(json.dumps([name, [[one.name, one.problem] for one in tried(None)], look().namespaces, refused]))
 """
 
 
@@ -161,9 +162,10 @@ def test_where_namespaces_are_forbidden_auto_says_so_and_takes_the_next() -> Non
     )
     if "disable-userns" in done.stderr or "setting up uid map" in done.stderr:
         pytest.skip(f"this machine cannot be made into one: {done.stderr}")
-    name, tries, refused = json.loads(done.stdout)
+    name, tries, namespaces, refused = json.loads(done.stdout)
     assert name == "landlock", done.stderr
     [[first, problem], [second, none]] = tries
     assert (first, second, none) == ("bubblewrap", "landlock", None)
-    assert "forbids new user namespaces" in problem
+    assert "bwrap" in problem
+    assert not namespaces, "doctor would not know what to advise"
     assert "Domain.subprocess" in refused
