@@ -4,6 +4,28 @@ It does not guard files, network, or other processes of the same user: a candida
 user can, and what it starts in a session of its own is not found again. Its environment is empty, but that of the
 engine can be read where the system shows it (`/proc`). Its limits are its own, and root can raise them. It is for
 trusted candidates, and for machines where nothing stronger works and the person has said so.
+
+What it does not contain, by the names of the attacks in `metaharness.attacks` that work in it:
+
+    reads what the person can read
+        labels by path, records by path, labels beside the file, another candidate, labels through a link,
+        labels through /proc, key file
+    reaches every server
+        tcp, tcp without connect, udp, dns, abstract socket, socket by path, socket through /proc/self/fd,
+        datagram socket, datagram from a pair, server
+    starts processes, and some outlive their worker or the engine
+        daemon, program left behind, program, fork by other calls, survive the engine, survive the engine as a
+        child, fork bomb, processes that share the memory limit
+    gets at other processes of the same user
+        signal the engine, signal everybody, signal by other calls, limits of the engine
+    writes where the person can write, and fills it
+        tmpfs bomb, disk bomb, many files, write outside, change the data, change the harness, modes
+    takes memory that is in no limit
+        memfd bomb, shared memory bomb, queues and keys of the kernel
+    on some machines, or under root
+        memory of the engine, descriptors of the engine, environment of the engine, trace the engine, names in
+        the home folder, namespaces, fork as another machine, io_uring, other doors of the kernel, devices,
+        memory without a limit, pipe bomb
 """
 
 from __future__ import annotations

@@ -15,8 +15,8 @@ from metaharness.configuration import RunConfig
 from metaharness.gateway.shared import look
 from metaharness.messages import ModelSpec
 from metaharness.run import Run
-from metaharness.run.finishing import Finishing
 from metaharness.run.accounts import read_cost
+from metaharness.run.finishing import Finishing
 
 VOTING = """
 class Harness:

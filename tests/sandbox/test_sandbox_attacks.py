@@ -17,6 +17,7 @@ from metaharness.attacks import (
 )
 from metaharness.attacks.several import ONLY_START_ONE, SEVERAL
 from metaharness.errors import SandboxError, UsageError
+from metaharness.sandbox import process
 from metaharness.testing import SandboxReport, check_sandbox
 
 NAMES = {attack.name: attack for attack in ATTACKS}
@@ -66,6 +67,12 @@ async def test_what_a_plain_process_does_not_contain_is_what_is_documented() -> 
     assert not report.contained
     assert WORK_IN_A_PROCESS - escaped == set(), "documented, but contained"
     assert escaped - WORK_IN_A_PROCESS - set(DEPENDS_ON_THE_MACHINE) == set(), told(report)
+
+
+def test_the_module_of_the_plain_process_has_the_table_of_what_it_does_not_contain() -> None:
+    table = {**NOT_CONTAINED_BY_PROCESS, "on some machines, or under root": tuple(DEPENDS_ON_THE_MACHINE)}
+    documented = " ".join((process.__doc__ or "").partition("work in it:")[2].split())
+    assert documented == " ".join(f"{group} {', '.join(names)}" for group, names in table.items())
 
 
 async def test_a_check_that_cannot_see_what_is_planted_does_not_call_anything_contained() -> None:
