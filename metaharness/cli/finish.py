@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -132,23 +133,11 @@ def _confirmed() -> bool:
 
 
 async def run_test(finishing: Finishing, accept_missing: bool, quiet: bool) -> SealedResult | None:
-    """The test beside a task that listens for signals; None when it was interrupted."""
-    import anyio
+    """The test; None when it was interrupted."""
+    from metaharness.cli.signals import until_signal
 
-    from metaharness.cli.signals import stop_on_signal
-    from metaharness.run.ungroup import ungrouped
-
-    result: SealedResult | None = None
     finishing.listener = display = _Display(finishing, quiet=quiet)
-    try:
-        with ungrouped():
-            async with anyio.create_task_group() as group:
-                group.start_soon(stop_on_signal, finishing, group.cancel_scope, display.line.clear)
-                result = await finishing.run(accept_missing=accept_missing)
-                group.cancel_scope.cancel()
-    finally:
-        display.line.clear()
-    return result
+    return await until_signal(finishing, partial(finishing.run, accept_missing=accept_missing), display.line.clear)
 
 
 class _Display:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -112,23 +113,11 @@ def _graded(regrading: Regrading, *, accept_missing: bool, quiet: bool) -> Histo
 
 
 async def _until_signal(regrading: Regrading, accept_missing: bool, quiet: bool) -> History | None:
-    """The grading beside a task that listens for signals; None when it was interrupted."""
-    import anyio
+    """The grading; None when it was interrupted."""
+    from metaharness.cli.signals import until_signal
 
-    from metaharness.cli.signals import stop_on_signal
-    from metaharness.run.ungroup import ungrouped
-
-    fork: History | None = None
     regrading.listener = display = _Display(regrading, quiet=quiet)
-    try:
-        with ungrouped():
-            async with anyio.create_task_group() as group:
-                group.start_soon(stop_on_signal, regrading, group.cancel_scope, display.line.clear)
-                fork = await regrading.run(accept_missing=accept_missing)
-                group.cancel_scope.cancel()
-    finally:
-        display.line.clear()
-    return fork
+    return await until_signal(regrading, partial(regrading.run, accept_missing=accept_missing), display.line.clear)
 
 
 class _Display:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -185,34 +186,25 @@ class Session:
 
         The first Ctrl+C or SIGTERM lets what is in the air end and be written; the second one drops it.
         """
-        import anyio
-
         from metaharness.cli.asking import Asking
         from metaharness.cli.output import budget_lines
         from metaharness.cli.progress import Progress
-        from metaharness.cli.signals import stop_on_signal
+        from metaharness.cli.signals import until_signal
         from metaharness.errors import MetaharnessError
         from metaharness.proposers import open_proposer
-        from metaharness.run.ungroup import ungrouped
         from metaharness.search import search
 
         async with open_run() as run:
             run.listener = progress = Progress(run, quiet=self.quiet)
             asking = Asking(run, progress, above=self.ask_above, quiet=self.quiet) if self.estimate else None
-            reason = "stopped at once; calls in the air were lost"
+            doing = partial(search, run, open_proposer(run.config.proposer), confirm=asking)
             try:
-                with ungrouped():
-                    async with anyio.create_task_group() as group:
-                        group.start_soon(stop_on_signal, run, group.cancel_scope, progress.clear)
-                        reason = await search(run, open_proposer(run.config.proposer), confirm=asking)
-                        group.cancel_scope.cancel()
+                reason = await until_signal(run, doing, progress.clear)
             except MetaharnessError:
-                progress.clear()
                 for line in budget_lines(run):
                     print(line, file=sys.stderr)
                 raise
-            finally:
-                progress.clear()
+            reason = reason or "stopped at once; calls in the air were lost"
             self.declined = asking is not None and asking.declined
             stopped = run.stopping and not self.declined
             self.interrupted = stopped and (run.unfinished or run.why_over() is None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -96,25 +97,13 @@ def _text(path: Path | None) -> str | None:
 async def _add(
     path: Path, proposal: Proposal, raised: Budget, quiet: bool, no_cache: bool
 ) -> tuple[Run, Iteration | None]:
-    import anyio
-
     from metaharness.cli.progress import Progress
-    from metaharness.cli.signals import stop_on_signal
+    from metaharness.cli.signals import until_signal
     from metaharness.run import Run
-    from metaharness.run.ungroup import ungrouped
 
-    added: Iteration | None = None
     async with Run.open(path, raised=raised, cache=False if no_cache else None) as run:
         run.listener = progress = Progress(run, quiet=quiet)
-        try:
-            with ungrouped():
-                async with anyio.create_task_group() as group:
-                    group.start_soon(stop_on_signal, run, group.cancel_scope, progress.clear)
-                    added = await run.add(proposal)
-                    group.cancel_scope.cancel()
-        finally:
-            progress.clear()
-        return run, added
+        return run, await until_signal(run, partial(run.add, proposal), progress.clear)
 
 
 def _with_incumbent(iteration: Iteration) -> tuple[int, ...]:

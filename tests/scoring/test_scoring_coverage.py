@@ -5,30 +5,14 @@ The full table, with more replications, is printed by `benchmarks/intervals.py`,
 
 from __future__ import annotations
 
-import importlib.util
-import sys
-from pathlib import Path
-from types import ModuleType
-
 import pytest
+from benchmark_kit import load_benchmark
 
 REPLICATIONS = 2_000
 """Enough to tell 0.95 from 0.93: the standard error is 0.005."""
 
 
-def load_benchmark() -> ModuleType:
-    name = "benchmark_intervals"
-    if name not in sys.modules:
-        path = Path(__file__).resolve().parents[2] / "benchmarks" / "intervals.py"
-        spec = importlib.util.spec_from_file_location(name, path)
-        assert spec is not None
-        assert spec.loader is not None
-        module = sys.modules[name] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-    return sys.modules[name]
-
-
-measuring = load_benchmark()
+measuring = load_benchmark("intervals")
 
 
 @pytest.mark.parametrize("cases", measuring.CASES)

@@ -5,30 +5,14 @@ The simulation is that of `benchmarks/searches.py`, which runs it in full and th
 
 from __future__ import annotations
 
-import importlib.util
-import sys
-from pathlib import Path
-from types import ModuleType
-
 import pytest
+from benchmark_kit import load_benchmark
 
 SEARCHES = 200
 """Of each kind; the benchmark has 1,000."""
 
 
-def load_benchmark() -> ModuleType:
-    name = "benchmark_searches"
-    if name not in sys.modules:
-        path = Path(__file__).resolve().parents[2] / "benchmarks" / "searches.py"
-        spec = importlib.util.spec_from_file_location(name, path)
-        assert spec is not None
-        assert spec.loader is not None
-        module = sys.modules[name] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-    return sys.modules[name]
-
-
-simulation = load_benchmark()
+simulation = load_benchmark("searches")
 KINDS = [
     pytest.param(setting, id=f"{setting.trials} trials, parent {setting.parent}")
     for setting in simulation.settings(share=simulation.SHARE, width=1)
