@@ -50,55 +50,60 @@ SHARED = {
 
 OWN: dict[str, dict[str, int]] = {
     "x86_64": {
-        "ioctl": 16, "shmget": 29, "shmat": 30, "shmctl": 31, "socket": 41, "connect": 42, "accept": 43, "bind": 49,
-        "listen": 50, "socketpair": 53, "clone": 56, "fork": 57, "vfork": 58, "execve": 59, "kill": 62, "semget": 64,
-        "semop": 65, "semctl": 66, "shmdt": 67, "msgget": 68, "msgsnd": 69, "msgrcv": 70, "msgctl": 71, "fcntl": 72,
-        "open": 2, "truncate": 76, "chmod": 90, "fchmod": 91, "chown": 92, "fchown": 93, "lchown": 94, "ptrace": 101,
-        "setuid": 105, "setgid": 106, "setpgid": 109, "setreuid": 113, "setregid": 114, "setgroups": 116,
-        "setresuid": 117, "setresgid": 119, "setfsuid": 122, "setfsgid": 123, "capset": 126, "rt_sigqueueinfo": 129,
-        "utime": 132, "uselib": 134, "personality": 135, "sysfs": 139, "setpriority": 141, "sched_setparam": 142,
-        "sched_setscheduler": 144, "vhangup": 153, "modify_ldt": 154, "pivot_root": 155, "_sysctl": 156, "prctl": 157,
-        "adjtimex": 159, "chroot": 161, "acct": 163, "settimeofday": 164, "mount": 165, "umount2": 166,
-        "swapon": 167, "swapoff": 168, "reboot": 169, "sethostname": 170, "setdomainname": 171, "iopl": 172,
-        "ioperm": 173, "create_module": 174, "init_module": 175, "delete_module": 176, "get_kernel_syms": 177,
-        "query_module": 178, "quotactl": 179, "nfsservctl": 180, "setxattr": 188, "lsetxattr": 189, "fsetxattr": 190,
-        "removexattr": 197, "lremovexattr": 198, "fremovexattr": 199, "tkill": 200, "sched_setaffinity": 203,
-        "lookup_dcookie": 212, "semtimedop": 220, "clock_settime": 227, "tgkill": 234, "utimes": 235, "mq_open": 240,
-        "mq_unlink": 241, "mq_timedsend": 242, "mq_timedreceive": 243, "mq_notify": 244, "mq_getsetattr": 245,
-        "kexec_load": 246, "add_key": 248, "request_key": 249, "keyctl": 250, "ioprio_set": 251,
-        "inotify_add_watch": 254, "migrate_pages": 256, "openat": 257, "fchownat": 260, "futimesat": 261,
-        "fchmodat": 268, "unshare": 272, "move_pages": 279, "utimensat": 280, "accept4": 288, "rt_tgsigqueueinfo": 297,
-        "perf_event_open": 298, "fanotify_init": 300, "fanotify_mark": 301, "prlimit64": 302, "name_to_handle_at": 303,
-        "open_by_handle_at": 304, "clock_adjtime": 305, "setns": 308, "process_vm_readv": 310,
-        "process_vm_writev": 311, "kcmp": 312, "finit_module": 313, "sched_setattr": 314, "memfd_create": 319,
-        "kexec_file_load": 320, "bpf": 321, "execveat": 322, "userfaultfd": 323, "syslog": 103,
+        "mmap": 9, "ioctl": 16, "mincore": 27, "shmget": 29, "shmat": 30, "shmctl": 31, "socket": 41, "connect": 42,
+        "accept": 43, "bind": 49, "listen": 50, "socketpair": 53, "clone": 56, "fork": 57, "vfork": 58, "execve": 59,
+        "kill": 62, "semget": 64, "semop": 65, "semctl": 66, "shmdt": 67, "msgget": 68, "msgsnd": 69, "msgrcv": 70,
+        "msgctl": 71, "fcntl": 72, "open": 2, "truncate": 76, "chmod": 90, "fchmod": 91, "chown": 92, "fchown": 93,
+        "lchown": 94, "ptrace": 101, "setuid": 105, "setgid": 106, "setpgid": 109, "setreuid": 113, "setregid": 114,
+        "setgroups": 116, "setresuid": 117, "setresgid": 119, "setfsuid": 122, "setfsgid": 123, "capset": 126,
+        "rt_sigqueueinfo": 129, "utime": 132, "uselib": 134, "personality": 135, "sysfs": 139, "setpriority": 141,
+        "sched_setparam": 142, "sched_setscheduler": 144, "vhangup": 153, "modify_ldt": 154, "pivot_root": 155,
+        "_sysctl": 156, "prctl": 157, "adjtimex": 159, "chroot": 161, "acct": 163, "settimeofday": 164, "mount": 165,
+        "umount2": 166, "swapon": 167, "swapoff": 168, "reboot": 169, "sethostname": 170, "setdomainname": 171,
+        "iopl": 172, "ioperm": 173, "create_module": 174, "init_module": 175, "delete_module": 176,
+        "get_kernel_syms": 177, "query_module": 178, "quotactl": 179, "nfsservctl": 180, "setxattr": 188,
+        "lsetxattr": 189, "fsetxattr": 190, "removexattr": 197, "lremovexattr": 198, "fremovexattr": 199, "tkill": 200,
+        "sched_setaffinity": 203, "lookup_dcookie": 212, "semtimedop": 220, "fadvise64": 221, "clock_settime": 227,
+        "tgkill": 234, "utimes": 235, "mq_open": 240, "mq_unlink": 241, "mq_timedsend": 242, "mq_timedreceive": 243,
+        "mq_notify": 244, "mq_getsetattr": 245, "kexec_load": 246, "add_key": 248, "request_key": 249, "keyctl": 250,
+        "ioprio_set": 251, "inotify_init": 253, "inotify_add_watch": 254, "migrate_pages": 256, "openat": 257,
+        "fchownat": 260, "futimesat": 261, "fchmodat": 268, "unshare": 272, "move_pages": 279, "utimensat": 280,
+        "accept4": 288, "inotify_init1": 294, "rt_tgsigqueueinfo": 297, "perf_event_open": 298, "fanotify_init": 300,
+        "fanotify_mark": 301, "prlimit64": 302, "name_to_handle_at": 303, "open_by_handle_at": 304,
+        "clock_adjtime": 305, "setns": 308, "process_vm_readv": 310, "process_vm_writev": 311, "kcmp": 312,
+        "finit_module": 313, "sched_setattr": 314, "memfd_create": 319, "kexec_file_load": 320, "bpf": 321,
+        "preadv2": 327, "execveat": 322, "userfaultfd": 323, "syslog": 103,
     },
     "aarch64": {
         "setxattr": 5, "lsetxattr": 6, "fsetxattr": 7, "removexattr": 14, "lremovexattr": 15, "fremovexattr": 16,
-        "lookup_dcookie": 18, "fcntl": 25, "inotify_add_watch": 27, "ioctl": 29, "ioprio_set": 30, "umount2": 39,
-        "mount": 40, "pivot_root": 41, "nfsservctl": 42, "truncate": 45, "chroot": 51, "fchmod": 52, "fchmodat": 53,
-        "fchownat": 54, "fchown": 55, "openat": 56, "vhangup": 58, "quotactl": 60, "utimensat": 88, "acct": 89,
-        "capset": 91, "personality": 92, "unshare": 97, "kexec_load": 104, "init_module": 105, "delete_module": 106,
-        "clock_settime": 112, "syslog": 116, "ptrace": 117, "sched_setparam": 118, "sched_setscheduler": 119,
-        "sched_setaffinity": 122, "kill": 129, "tkill": 130, "tgkill": 131, "rt_sigqueueinfo": 138, "setpriority": 140,
-        "reboot": 142, "setregid": 143, "setgid": 144, "setreuid": 145, "setuid": 146, "setresuid": 147,
-        "setresgid": 149, "setfsuid": 151, "setfsgid": 152, "setpgid": 154, "setgroups": 159, "sethostname": 161,
-        "setdomainname": 162, "prctl": 167, "settimeofday": 170, "adjtimex": 171, "mq_open": 180, "mq_unlink": 181,
-        "mq_timedsend": 182, "mq_timedreceive": 183, "mq_notify": 184, "mq_getsetattr": 185, "msgget": 186,
-        "msgctl": 187, "msgrcv": 188, "msgsnd": 189, "semget": 190, "semctl": 191, "semtimedop": 192, "semop": 193,
-        "shmget": 194, "shmctl": 195, "shmat": 196, "shmdt": 197, "socket": 198, "socketpair": 199, "bind": 200,
-        "listen": 201, "accept": 202, "connect": 203, "add_key": 217, "request_key": 218, "keyctl": 219, "clone": 220,
-        "execve": 221, "swapon": 224, "swapoff": 225, "migrate_pages": 238, "move_pages": 239,
-        "rt_tgsigqueueinfo": 240, "perf_event_open": 241, "accept4": 242, "prlimit64": 261, "fanotify_init": 262,
-        "fanotify_mark": 263, "name_to_handle_at": 264, "open_by_handle_at": 265, "clock_adjtime": 266, "setns": 268,
-        "process_vm_readv": 270, "process_vm_writev": 271, "kcmp": 272, "finit_module": 273, "sched_setattr": 274,
-        "memfd_create": 279, "bpf": 280, "execveat": 281, "userfaultfd": 282, "kexec_file_load": 294,
+        "lookup_dcookie": 18, "fcntl": 25, "inotify_init1": 26, "inotify_add_watch": 27, "ioctl": 29, "ioprio_set": 30,
+        "umount2": 39, "mount": 40, "pivot_root": 41, "nfsservctl": 42, "truncate": 45, "chroot": 51, "fchmod": 52,
+        "fchmodat": 53, "fchownat": 54, "fchown": 55, "openat": 56, "vhangup": 58, "quotactl": 60, "utimensat": 88,
+        "acct": 89, "capset": 91, "personality": 92, "unshare": 97, "kexec_load": 104, "init_module": 105,
+        "delete_module": 106, "clock_settime": 112, "syslog": 116, "ptrace": 117, "sched_setparam": 118,
+        "sched_setscheduler": 119, "sched_setaffinity": 122, "kill": 129, "tkill": 130, "tgkill": 131,
+        "rt_sigqueueinfo": 138, "setpriority": 140, "reboot": 142, "setregid": 143, "setgid": 144, "setreuid": 145,
+        "setuid": 146, "setresuid": 147, "setresgid": 149, "setfsuid": 151, "setfsgid": 152, "setpgid": 154,
+        "setgroups": 159, "sethostname": 161, "setdomainname": 162, "prctl": 167, "settimeofday": 170, "adjtimex": 171,
+        "mq_open": 180, "mq_unlink": 181, "mq_timedsend": 182, "mq_timedreceive": 183, "mq_notify": 184,
+        "mq_getsetattr": 185, "msgget": 186, "msgctl": 187, "msgrcv": 188, "msgsnd": 189, "semget": 190, "semctl": 191,
+        "semtimedop": 192, "semop": 193, "shmget": 194, "shmctl": 195, "shmat": 196, "shmdt": 197, "socket": 198,
+        "socketpair": 199, "bind": 200, "listen": 201, "accept": 202, "connect": 203, "add_key": 217,
+        "request_key": 218, "keyctl": 219, "clone": 220, "execve": 221, "mmap": 222, "fadvise64": 223, "swapon": 224,
+        "swapoff": 225, "mincore": 232, "migrate_pages": 238, "move_pages": 239, "rt_tgsigqueueinfo": 240,
+        "perf_event_open": 241, "accept4": 242, "prlimit64": 261, "fanotify_init": 262, "fanotify_mark": 263,
+        "name_to_handle_at": 264, "open_by_handle_at": 265, "clock_adjtime": 266, "setns": 268, "process_vm_readv": 270,
+        "process_vm_writev": 271, "kcmp": 272, "finit_module": 273, "sched_setattr": 274, "memfd_create": 279,
+        "bpf": 280, "execveat": 281, "userfaultfd": 282, "preadv2": 286, "kexec_file_load": 294,
     },
 }  # fmt: skip
 
 HIDDEN = ("clone3", "openat2")
 """Said not to exist: what they do is hidden behind a pointer."""
-CONDITIONAL = ("clone", "fcntl", "ioctl", "kill", "open", "openat", "prctl", "prlimit64", "socketpair", "tgkill")
+CONDITIONAL = (
+    *("clone", "fadvise64", "fcntl", "ioctl", "kill", "mmap", "open", "openat", "prctl", "preadv2", "prlimit64"),
+    *("socketpair", "tgkill"),
+)
 """Allowed with some arguments; see `conditions`. All else that has a number above is denied with EPERM."""
 
 STARTING = ("fork", "vfork", "execve", "setpgid", "tkill", "utime", "utimes", "futimesat", "utimensat")
@@ -120,6 +125,11 @@ IOCTL = (0x5401, 0x802C542A, 0x5413, 0x541B, 0x5421, 0x5450, 0x5451)
 PRCTL = (1, 4, 35, 36)
 """Denied: the signal at the parent's death, whether memory may be read by others, the memory map, a subreaper."""
 AF_UNIX, SOCK_STREAM, SOCK_TYPE = 1, 1, 0xF
+SHARED_ANONYMOUS = 0x21
+"""MAP_SHARED and MAP_ANONYMOUS: memory of nobody in particular, which stays when no process has it in its own."""
+DONTNEED = 4
+"""POSIX_FADV_DONTNEED. With it, `mincore` and reads that do not wait, what is cached of a file that all may read would
+carry messages from one worker to the next."""
 
 
 def load(offset: int) -> Instruction:
@@ -171,6 +181,7 @@ def _several() -> dict[str, Program]:
         "clone": [argument(0), (JUMP_ANY_BIT, 0, 1, CLONE_NEW), DENY, ACCEPT],
         "kill": [ACCEPT],
         "tgkill": [ACCEPT],
+        "mmap": [argument(3), (AND, 0, 0, SHARED_ANONYMOUS), *one_of([SHARED_ANONYMOUS], DENY, ACCEPT)],
         **{name: [argument(place), (JUMP_ANY_BIT, 0, 1, SPECIAL), DENY, ACCEPT] for name, place in MODES.items()},
     }
 
@@ -178,12 +189,15 @@ def _several() -> dict[str, Program]:
 def _single() -> dict[str, Program]:
     return {
         "clone": [argument(0), (JUMP_ANY_BIT, 0, 1, CLONE_NEW), DENY, (JUMP_ANY_BIT, 1, 0, CLONE_THREAD), DENY, ACCEPT],
+        "fadvise64": [argument(3), *one_of([DONTNEED], DENY, ACCEPT)],
         "fcntl": [argument(1), *one_of(FCNTL, ACCEPT, DENY)],
         "ioctl": [argument(1), *one_of(IOCTL, ACCEPT, give(ERRNO | ENOTTY))],
         "kill": [argument(0), *one_of([PID], ACCEPT, DENY)],
         "tgkill": [argument(0), *one_of([PID], ACCEPT, DENY)],
         "open": opening(1),
         "openat": opening(2),
+        "mmap": [ACCEPT],
+        "preadv2": [argument(5), *one_of([0], ACCEPT, DENY)],
         "prctl": [argument(0), *one_of(PRCTL, DENY, ACCEPT)],
         "prlimit64": [argument(0), *one_of([0, PID], ACCEPT, DENY)],
         # a datagram socket of a pair can still send to any address

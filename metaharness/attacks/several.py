@@ -86,6 +86,31 @@ SEVERAL = (
         limits=SMALL.model_copy(update={"processes": 64, "case_seconds": 8.0}),
     ),
     Attack(
+        "memory that is in no process",
+        "6 children fill 96 MB of shared memory each, and let go of it: it stays, and is resident in none of them",
+        """
+        import mmap
+        left, into = os.pipe()
+        for _ in range(6):
+            if os.fork() == 0:
+                try:
+                    kept = [mmap.mmap(-1, 8 << 20) for _ in range(12)]
+                    for one in kept:
+                        one.write(b"x" * len(one))
+                        one.madvise(mmap.MADV_DONTNEED)
+                    time.sleep(1)
+                    os.write(into, b"x" * sum(one[:1] == b"x" for one in kept))
+                    time.sleep(2)
+                finally:
+                    os._exit(0)
+        time.sleep(2)
+        os.close(into)
+        mega = 8 * len(os.read(left, 100))
+        return "%d MB stay" % mega if mega > 256 else ""
+        """,
+        limits=FEW,
+    ),
+    Attack(
         "program in a session of its own",
         "start a program that goes on when its worker ends",
         """

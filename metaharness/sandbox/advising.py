@@ -129,7 +129,7 @@ def best_command(machine: Machine) -> str | None:
 
 def _install(machine: Machine) -> str:
     if machine.installer is None:
-        return "install bubblewrap 0.8 or later with whatever installs packages here"
+        return "install bubblewrap 0.7 or later with whatever installs packages here"
     command = INSTALL[machine.installer]
     if machine.installer in NO_ROOT:
         return command

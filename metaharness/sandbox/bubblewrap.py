@@ -20,6 +20,7 @@ import shutil
 import signal
 import stat
 import subprocess
+from collections.abc import Sequence
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -46,7 +47,9 @@ PATH = "/usr/local/bin:/usr/bin:/bin"
 AS_NOBODY = ("--uid", str(NOBODY), "--gid", str(NOBODY))
 AS_ROOT = ("--uid", "0", "--gid", "0", "--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID")
 """Where the engine is root: until the worker becomes nobody, which these two capabilities of its namespace allow."""
-DEVICES = ("/dev/null", "/dev/zero", "/dev/urandom", "/dev/random")
+DEVICES = ("/dev/null", "/dev/urandom", "/dev/random")
+ZEROS = "/dev/zero"
+"""Not for several processes: what it maps as shared is memory that stays though no process has it in its own."""
 ISOLATE = (
     *("--unshare-user", "--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try"),
     *("--die-with-parent", "--new-session", "--hostname", "sandbox", "--cap-drop", "ALL"),
@@ -183,7 +186,15 @@ class BubblewrapSandbox:
             (options, *channels.theirs),
         )
         try:
-            _write(options, [*self._isolated(root), *_mounts(interpreter), *self._environment(), *channels.options()])
+            _write(
+                options,
+                [
+                    *self._isolated(root),
+                    *_mounts(interpreter, self._devices()),
+                    *self._environment(),
+                    *channels.options(),
+                ],
+            )
             return await start_worker(
                 launch,
                 lambda process, *streams: Bubblewrapped(process, streams, channels, self._several),
@@ -202,6 +213,9 @@ class BubblewrapSandbox:
 
     def _isolated(self, root: bool) -> list[str]:
         return [*ISOLATE, *(AS_ROOT if root else AS_NOBODY), *(BOUND_NAMES if self._bound_names else ())]
+
+    def _devices(self) -> Sequence[str]:
+        return DEVICES if self._several else (*DEVICES, ZEROS)
 
     def _environment(self) -> list[str]:
         found = {**ENVIRONMENT, "HOME": SCRATCH, **({"PATH": PATH} if self._several else {})}
@@ -226,18 +240,18 @@ def _check(program: str) -> None:
         raise SandboxError(f"{program} is too old: it has no option {NEEDED}; 0.7 is wanted", hint=_hint())
 
 
-def _mounts(interpreter: Interpreter) -> list[str]:
+def _mounts(interpreter: Interpreter, devices: Sequence[str]) -> list[str]:
     """Read-only what the interpreter needs, and one tmpfs."""
     # the tmpfs first: an interpreter may lie in /tmp
     mounts = ["--proc", "/proc", "--perms", "1777", "--size", str(TMPFS_BYTES), "--tmpfs", SCRATCH]
-    there = [*interpreter.paths, *(path for path, _ in interpreter.links), *DEVICES]
+    there = [*interpreter.paths, *(path for path, _ in interpreter.links), *devices]
     for folder in sorted({str(parent) for path in there for parent in Path(path).parents} - {"/", SCRATCH}):
         mounts += ["--perms", "0755", "--dir", folder]  # bubblewrap lets nobody but root through what it makes itself
     for path in interpreter.paths:
         mounts += ["--ro-bind", path, path]
     for path, target in interpreter.links:
         mounts += ["--symlink", target, path]
-    for path in DEVICES:
+    for path in devices:
         mounts += ["--dev-bind-try", path, path]
     return [*mounts, "--remount-ro", "/", "--chdir", SCRATCH]
 

@@ -3,14 +3,18 @@
 It is put on there, and not by bubblewrap, because it denies `execve`, with which bubblewrap still has to start the
 interpreter. Denied are: sockets and all ways to connect, bind or send to an address; new processes and programs;
 signals and limits for any process but the worker; namespaces, mounts and tracing; memory and queues that no limit
-counts; a file's owner, mode, times and attributes, which Landlock does not know; and what has a newer number than
+counts; watches, of which a user has few; what tells of the cache of files, in which one worker could leave a message
+for the next; a file's owner, mode, times and attributes, which Landlock does not know; and what has a newer number than
 the filter. Threads, `socketpair`, pipes, files, `epoll` and clocks stay.
 
 A second one is for domains whose harnesses may start programs: it allows new processes, signals, and modes and times
-of files besides, all else as above. It is for bubblewrap alone, where signals and files of others are out of reach.
+of files besides, denies memory that is shared and of no file, all else as above. It is for bubblewrap alone, where
+signals and files of others are out of reach.
 
 What it does not guard: it sees numbers and no paths, so which files are read is left to the mounts of bubblewrap or
-to Landlock. A kernel bug behind a call that is allowed is not kept out. Threads are not counted.
+to Landlock. A kernel bug behind a call that is allowed is not kept out. Threads are not counted. How long a read takes,
+a lock on a file that all may read, and under Landlock the time of its last reading, can tell one worker a little of
+another.
 
 The bytes are made by scripts/make_seccomp.py and lie in filters.py.
 """

@@ -2,7 +2,8 @@
 
 A limit of the kernel's on address space is one process's. Where a harness may start others, their sum is what counts,
 and no cgroup can be counted on (it takes root, or a session of systemd). So a thread adds up what is resident; what
-processes share counts in each of them, which errs on the side of ending too early.
+processes share counts in each of them, which errs on the side of ending too early. Memory that is shared and of no
+file could stay though it is resident in none of them: the filter denies it (scripts/make_seccomp.py).
 
 It does not guard the moment: between two looks a worker may take what can be written in `INTERVAL`. Nor the memory
 that the kernel holds for it (pipes, sockets), nor its processor time, of which each process has its own limit.

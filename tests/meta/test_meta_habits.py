@@ -27,7 +27,7 @@ def test_the_ci_calls_every_script_and_nothing_else_decides() -> None:
 
 def test_the_suite_is_measured_by_the_command_that_the_readme_shows() -> None:
     """Else the README's command could fail while the CI passes."""
-    command = "uv run pytest"
+    command = "uv run pytest -n auto"
     assert command in (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
     assert f'{command} "$@"' in (ROOT / "scripts" / "coverage").read_text(encoding="utf-8")
 

@@ -19,7 +19,7 @@ OURS = ("uv", "run", "metaharness")
 
 NOT_RUN = {
     "pip install uv": "it changes the machine",
-    "uv run pytest": "it is what is running",
+    "uv run pytest -n auto": "it is what is running",
 }
 """Commands that are shown but not run here, and why. Scripts of the repository are checked to be there."""
 

@@ -55,7 +55,7 @@ def test_root_needs_no_sudo_and_an_image_has_no_list_of_packages_yet(tmp_path: P
 
 
 def test_where_nothing_is_known_that_installs_it_still_says_what_to_install(tmp_path: Path) -> None:
-    assert best_command(machine(tmp_path)) == "install bubblewrap 0.8 or later with whatever installs packages here"
+    assert best_command(machine(tmp_path)) == "install bubblewrap 0.7 or later with whatever installs packages here"
 
 
 def test_where_apparmor_forbids_namespaces_its_profile_for_bubblewrap_is_loaded(tmp_path: Path) -> None:

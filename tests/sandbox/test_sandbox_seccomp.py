@@ -113,6 +113,12 @@ CONDITIONS = [
     ("openat", (3, 0, 0o1000), DENIED),
     ("openat", (3, 0, 0o3), DENIED),
     ("openat", (3, 0, 0o1003), DENIED),
+    ("fadvise64", (3, 0, 0, 2), ALLOWED),
+    ("fadvise64", (3, 0, 0, 4), DENIED),
+    ("preadv2", (3, 0, 1, 0, 0, 0), ALLOWED),
+    ("preadv2", (3, 0, 1, 0, 0, 8), DENIED),
+    ("mmap", (0, 4096, 3, 0x22), ALLOWED),
+    ("mmap", (0, 4096, 3, 0x21), ALLOWED),
     ("socketpair", (1, 1), ALLOWED),
     ("socketpair", (1, 1 | 0o2000000 | 0o4000), ALLOWED),
     ("socketpair", (1, 2), DENIED),
@@ -178,6 +184,8 @@ def test_the_filter_with_processes_allows_what_it_names_and_nothing_else(machine
             expected = ALLOWED if name in made.STARTING else ABSENT if name in made.HIDDEN else DENIED
             assert answer(code, audit, number) == expected, name
     assert answer(code, audit, made.SHARED["fchmodat2"], 3, 0, 0o4755) == DENIED
+    for flags, expected in ((0x22, ALLOWED), (0x01, ALLOWED), (0x21, DENIED), (0x23, DENIED)):
+        assert answer(code, audit, made.OWN[machine]["mmap"], 0, 4096, 3, flags) == expected
 
 
 @pytest.mark.parametrize("machine", MACHINES)
