@@ -90,14 +90,12 @@ class StoreError(MetaharnessError):
 
 
 class CorruptRecordError(StoreError):
-    """A stored record is damaged. Nothing is skipped silently: the file and the line are named."""
+    """A stored record is damaged. Nothing is skipped silently: the file is named, and the line where it is one."""
 
     def __init__(self, path: object, line: int | None, reason: str) -> None:
         where = f"{path}" if line is None else f"{path}, line {line}"
-        super().__init__(
-            f"damaged record in {where}: {reason}",
-            hint="restore the file from a copy, or move the damaged line to another file and open the run again",
-        )
+        instead = "begin a new run" if line is None else "move the damaged line to another file and open the run again"
+        super().__init__(f"damaged record in {where}: {reason}", hint=f"restore the file from a copy, or {instead}")
         self.path = path
         self.line = line
 

@@ -4,10 +4,11 @@
     gate.find(files)            None, or what a rejection says; the same words for both splits
     gate.listed_answers(files)  how many answers of single cases stand there one by one
 
-Seen are string constants (adjacent and added ones as one text), comments, and files that are no Python, as they stand.
-Not seen: text that is encoded, reversed or put together when it runs, other words for the same, and what a candidate
-learns while it runs. A rejection says of a text that its author already has that it stands in some case: who holds the
-text of a whole test case can ask so whether it is one.
+Seen are string constants (adjacent and added ones as one text), comments, and files that are no Python: as they stand,
+and once more with escapes such as those of JSON undone. Not seen: text that is escaped twice, encoded otherwise,
+reversed or put together when it runs, other words for the same, and what a candidate learns while it runs. A rejection
+says of a text that its author already has that it stands in some case: who holds the text of a whole test case can ask
+so whether it is one.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from __future__ import annotations
 import ast
 import re
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -32,6 +33,8 @@ MESSAGE = (
 
 _COMMENT = re.compile(r"#(.*)")
 _CELLS = re.compile(r'[\t\n,;|"]')
+_ESCAPED = re.compile(r"((?:\\u[0-9a-fA-F]{4})+)|\\x([0-9a-fA-F]{2})|\\([nrt\"/\\])")
+_UNESCAPED = {"n": "\n", "r": "\r", "t": "\t"}
 
 
 @dataclass
@@ -84,8 +87,13 @@ class _Split:
         if not self.owners.keys().isdisjoint(held):
             for words in streams:
                 passages = {**self._passages(words, GRAM, self.owners), **passages}
-        whole = whole or any(self.prints[case_id].grams <= held for case_id in passages)
+        whole = whole or (bool(passages) and self._holds_whole(held))
         return passages if whole or len(passages) > 1 else {}
+
+    def _holds_whole(self, held: Set[int]) -> bool:
+        """Whether some input stands there whole: also one that is a part of another, which then owns its 10-grams."""
+        known = (found.grams for found in self.prints.values() if found.grams)
+        return any(grams <= held and not self.owners.keys().isdisjoint(grams) for grams in known)
 
     @staticmethod
     def _passages(words: Sequence[str], size: int, owners: Mapping[int, str]) -> dict[str, str]:
@@ -144,7 +152,11 @@ class LeakGate:
         return MESSAGE if self._sealed.find(streams) else None
 
     def listed_answers(self, files: Mapping[str, str]) -> int:
-        """How many answers that belong to one case of `search` alone stand among the candidate's constants."""
+        """How many answers that belong to one case of `search` alone stand among the candidate's constants.
+
+        Seen are answers that are texts, each a string constant or a cell of another file by itself. Not seen: numbers
+        that stand in Python as numbers, and answers that are a part of a longer constant.
+        """
         if len(self._answers) <= MOST_ANSWERS:
             return 0
         return len(self._answers.intersection(map(_plain, _constants_of_all(files))))
@@ -161,13 +173,31 @@ def single_answers(answers: Iterable[Any], known: Iterable[Any]) -> set[str]:
 
 
 def texts_of(path: str, source: str) -> Iterator[str]:
-    """The texts of a file that a person could read as text: string constants in order, comments, or the whole file."""
+    """The texts of a file that a person could read as text: string constants in order, comments, or the whole file.
+
+    A text with escapes comes a second time, without them.
+    """
     tree = _parsed(source) if path.endswith(".py") else None
     if tree is None:
-        yield source
+        yield from _readings(source)
         return
-    yield "".join(_pieces(tree))
-    yield "\n".join(_COMMENT.findall(source))
+    yield from _readings("".join(_pieces(tree)))
+    yield from _readings("\n".join(_COMMENT.findall(source)))
+
+
+def _readings(text: str) -> Iterator[str]:
+    """The text as it stands, and with its escapes undone where that is another text."""
+    yield text
+    if "\\" in text and (plain := _ESCAPED.sub(_unescaped, text)) != text:
+        yield plain
+
+
+def _unescaped(escape: re.Match[str]) -> str:
+    """What one escape stands for. Code units in a row are taken together, as two of them may be one character."""
+    units, byte, mark = escape.groups()
+    if units is not None:
+        return bytes.fromhex(units.replace("\\u", "")).decode("utf-16-be", "replace")
+    return chr(int(byte, 16)) if byte is not None else _UNESCAPED.get(mark, mark)
 
 
 def _parsed(source: str) -> ast.AST | None:
@@ -205,11 +235,12 @@ def _constants_of_all(files: Mapping[str, str]) -> Iterator[str]:
     for path, source in files.items():
         tree = _parsed(source) if path.endswith(".py") else None
         if tree is None:
-            yield from _CELLS.split(source)
+            for cell in _CELLS.split(source):
+                yield from _readings(cell)
             continue
         for node in ast.walk(tree):
             if isinstance(node, ast.Constant) and isinstance(node.value, (str, bytes)):
-                yield _text(node.value)
+                yield from _readings(_text(node.value))
 
 
 def _plain(text: str) -> str:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from typing import Any
 
 TAIL_CHARS = 4000
+SHOWN = 200
+"""Characters of a value that a message shows."""
 OURS = (
     "<driver>",
     "<metaharness worker>",
@@ -62,8 +64,17 @@ class Teller:
         self.depth = depth
         self.values = values
 
-    def as_json(self, what: str, value: Any, limit: int) -> str:
-        body = encode(value)
+    def as_json(self, what: str, value: Any, limit: int, given: str = "") -> str:
+        """The value as JSON, or StageError where it is none, ValueError where it is beyond a bound.
+
+        `given` stands before the value in a message: who has given it.
+        """
+        try:
+            body = encode(value)
+        except (TypeError, ValueError, RecursionError) as error:
+            rule = "an answer must" if what == "answer" else "a " + what + " must"
+            cause = self.describe(error)
+            raise StageError("%s%s: %s be a JSON value (%s)" % (given, shown(value), rule, cause)) from None
         if len(body) > limit:
             raise ValueError("the %s has %d bytes; at most %d fit" % (what, len(body), limit))
         count = marks(body)
@@ -109,6 +120,17 @@ class Teller:
             one.stack = type(one.stack).from_list(frames[own[0] if own else 0 :])
             parts = [one.__cause__, one.__context__, *(getattr(one, "exceptions", None) or ())]
             todo += [part for part in parts if part is not None]
+
+
+def shown(value: Any) -> str:
+    """The first characters of its repr. That is the candidate's code: it may say or raise anything."""
+    try:
+        text = repr(value)
+        return str.__getitem__(text, slice(SHOWN)) + (
+            "..." if str.__len__(text) > SHOWN else ""
+        )  # no method of its own
+    except BaseException:
+        return "something that cannot be shown"
 
 
 def marks(body: str) -> int:

@@ -146,7 +146,7 @@ class Scope:
         pending = Pending()
         try:
             body = self.worker.teller.as_json("request", request, self.worker.prompt_limit)
-        except (TypeError, ValueError, RecursionError) as error:
+        except (StageError, ValueError) as error:
             raise self.worker.model_error("refused", "the request cannot be sent: " + str(error)) from None
         with self.lock:
             if not self.open:
@@ -306,7 +306,8 @@ class Worker:
         """What the harness answered, as JSON."""
         if hasattr(output, "__await__"):
             output = self.run_async(output)
-        body: str = self.teller.as_json("answer", output, self.answer_limit)
+        who = "ask of the driver" if hasattr(self.driver, "ask") else "predict"
+        body: str = self.teller.as_json("answer", output, self.answer_limit, who + " returned ")
         return body
 
     def run_async(self, awaitable: Any) -> Any:
@@ -329,7 +330,8 @@ class Worker:
 
     def report(self, error: BaseException) -> dict[str, Any]:
         kind = str(error.kind) if isinstance(error, self.model_error) else self.following.kind_of(error)
-        return {"message": self.teller.describe(error), "traceback": self.teller.traceback(error), "call_kind": kind}
+        lines = None if isinstance(error, StageError) else self.teller.traceback(error)
+        return {"message": self.teller.describe(error), "traceback": lines, "call_kind": kind}
 
 
 def main(read_fd: int, write_fd: int) -> None:

@@ -66,6 +66,57 @@ async def test_what_a_harness_does_wrong_is_a_harness_error_of_that_case(
     assert outcome["c"].grades == []
 
 
+VALUES = """
+    from decimal import Decimal
+    class Long:
+        def __repr__(self): return "long " * 100
+    class Deceiving:
+        def __repr__(self):
+            class Text(str):
+                def __getitem__(self, place): raise SystemExit
+                def __len__(self): raise SystemExit
+                def __add__(self, other): raise SystemExit
+                def __radd__(self, other): raise SystemExit
+                def __str__(self): raise SystemExit
+            return Text("a text of its own")
+    class Silent:
+        def __repr__(self): raise SystemExit
+    class Numeric:
+        def __repr__(self): return 7
+"""
+NO_JSON = {
+    "{'amount': Decimal('1.50')}": "{'amount': Decimal('1.50')}",
+    "float('nan')": "nan",
+    "{(1, 2): 3}": "{(1, 2): 3}",
+    "Long()": "long " * 40 + "...",
+    "Deceiving()": "a text of its own",
+    "Silent()": "something that cannot be shown",
+    "Numeric()": "something that cannot be shown",
+}
+
+
+@pytest.mark.parametrize("value", NO_JSON)
+async def test_an_answer_that_is_no_json_is_shown_in_one_line(tmp_path: Path, value: str) -> None:
+    outcome = await lab(tmp_path, guilty(f"return {value}", before=VALUES)).run()
+    assert outcome.statuses == OTHERS | {"c": "harness_error"}
+    error = outcome["c"].error or ""
+    assert error.startswith(f"predict returned {NO_JSON[value]}: an answer must be a JSON value (")
+    assert "encoder" not in error
+    assert "\n" not in error
+
+
+@pytest.mark.parametrize("value", NO_JSON)
+async def test_a_request_that_is_no_json_is_shown_to_the_harness(tmp_path: Path, value: str) -> None:
+    deed = f"try: model.complete([], system={value})\nexcept Exception as error: return [error.kind, str(error)]"
+    outcome = await lab(tmp_path, guilty(deed, before=VALUES)).run()
+    assert outcome.statuses == OTHERS | {"c": "ok"}
+    kind, said = outcome.outputs["c"]
+    assert kind == "refused"
+    assert said.startswith("the request cannot be sent: ")
+    assert "a request must be a JSON value (" in said
+    assert len(said) < 400
+
+
 @pytest.mark.parametrize(
     ("deed", "answer"),
     [

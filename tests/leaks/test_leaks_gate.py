@@ -85,6 +85,65 @@ async def test_two_cases_may_stand_in_two_files(tmp_path: Path) -> None:
     assert await rejection(tmp_path, files) is not None
 
 
+def lettered(split: str, number: int) -> str:
+    """A sentence whose ten-word passages JSON writes otherwise: a line to a word, or letters that are escaped."""
+    plain = sentence(split, number)
+    return plain.replace(" ", "\n") if number % 2 else plain.replace("e", "\u00e9").replace("o", "\U00010380")
+
+
+def lettered_rows(split: str) -> list[dict[str, object]]:
+    return [row(split, number, text=lettered(split, number)) for number in range(6)]
+
+
+def tables(split: str, numbers: range) -> dict[str, dict[str, str]]:
+    """Inputs with answers, in the ways that a harness may hold them."""
+    table = {lettered(split, number): "red" for number in numbers}
+    rows = "".join(json.dumps({"text": text, "colour": colour}) + "\n" for text, colour in table.items())
+    page = json.dumps(table)
+    return {
+        "json": {"harness.py": harness("plain"), "data.json": page},
+        "json in capitals": {"harness.py": harness("plain"), "data.json": page.replace("\\u00e9", "\\u00E9")},
+        "jsonl": {"harness.py": harness("plain"), "data.jsonl": rows},
+        "a raw text": {"harness.py": harness("plain", before=f"TABLE = r'''{page}'''")},
+    }
+
+
+@pytest.mark.parametrize("number", [0, 1], ids=["other letters", "lines"])
+@pytest.mark.parametrize("kind", ["json", "json in capitals", "jsonl", "a raw text"])
+async def test_a_table_of_answers_is_read_without_the_escapes_of_json(tmp_path: Path, kind: str, number: int) -> None:
+    splits = {split: lettered_rows(split) for split in ("train", "search", "test")}
+    candidate = tables("search", range(number, number + 1))[kind]
+    found = await rejection(tmp_path, "", write_domain(tmp_path / "domain", {"01_table": candidate}, **splits))
+    assert found is not None
+    assert found.message.endswith(f"(case search-0{number})")
+
+
+async def test_of_the_sealed_split_too(tmp_path: Path) -> None:
+    splits = {split: lettered_rows(split) for split in ("train", "search", "test")}
+    toy = write_domain(tmp_path / "domain", {"01_table": tables("test", range(1))["json"]}, **splits)
+    found = await rejection(tmp_path, "", toy)
+    assert found is not None
+    assert found.message == MESSAGE
+
+
+@pytest.mark.parametrize("kind", ["json", "jsonl", "a raw text"])
+async def test_tables_of_train_may_be_held_in_json(tmp_path: Path, kind: str) -> None:
+    splits = {split: lettered_rows(split) for split in ("train", "search", "test")}
+    toy = write_domain(tmp_path / "domain", {"01_table": tables("train", range(6))[kind]}, **splits)
+    assert await rejection(tmp_path, "", toy) is None
+
+
+@pytest.mark.parametrize("outer_first", [True, False])
+async def test_an_input_that_is_a_part_of_another_is_known_as_a_whole(tmp_path: Path, outer_first: bool) -> None:
+    inner = f"{part(SEARCH_0)} quietly"
+    texts = [f"{inner} through the rain to the station", inner]
+    search = [row("search", n, text=text) for n, text in enumerate(texts if outer_first else reversed(texts))]
+    candidates = {"01_whole.py": holding(f"Text: {inner}"), "02_part.py": holding(part(SEARCH_0))}
+    toy = write_domain(tmp_path / "domain", candidates, search=search)
+    history = await searched(toy.config(), tmp_path / "runs", name="run")
+    assert [it.rejection.stage if it.rejection else None for it in history] == [None, "leak", None]
+
+
 @pytest.mark.parametrize("texts", [(TEST_0,), (part(TEST_0), part(TEST_1))], ids=["whole", "two in part"])
 async def test_text_of_the_sealed_split_is_rejected_in_the_same_words_and_none_of_it_is_repeated(
     tmp_path: Path, texts: tuple[str, ...]
@@ -260,6 +319,15 @@ async def test_a_table_of_answers_flags_the_row_and_does_not_reject_it(tmp_path:
     assert page["flags"] == ["lists 24 answers of search one by one"]
     table = json.loads(executed("scoreboard", "run", "--root", tmp_path / "runs", "--json").stdout)
     assert "lists 24 answers" in json.dumps(table)
+
+
+async def test_answers_in_json_are_counted_without_its_escapes(tmp_path: Path) -> None:
+    answers = [f"Town {number}\nin the \u00e9ast" for number in range(24)]
+    search = [row("search", number, colour=answer) for number, answer in enumerate(answers)]
+    table = {"harness.py": harness("plain"), "table.json": json.dumps(answers)}
+    toy = write_domain(tmp_path / "domain", {"01_table": table}, search=search)
+    history = await searched(toy.config(), tmp_path / "runs", name="run")
+    assert history.iteration(1).proposal.flags == ["lists 24 answers of search one by one"]
 
 
 async def test_twenty_answers_are_not_flagged(tmp_path: Path) -> None:

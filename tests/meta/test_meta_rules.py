@@ -79,6 +79,7 @@ BROAD = {
     ("metaharness/sandbox/worker.py", "Worker.work"): "the candidate's code: its failure is the frame `done`",
     ("metaharness/sandbox/telling.py", "Teller.describe"): "a candidate's exception may fail to say what it is",
     ("metaharness/sandbox/telling.py", "Teller.traceback"): "a candidate's exception may fail to be formatted",
+    ("metaharness/sandbox/telling.py", "shown"): "a candidate's value may fail to say what it is",
 }
 """Where everything may be caught, and what becomes of it. One boundary per kind of foreign code."""
 

@@ -116,6 +116,8 @@ async def test_what_changed_while_nobody_recorded_is_refused_by_resume_and_finis
     with pytest.raises(CorruptRecordError) as raised:
         Run.open(run)
     assert str(path) in raised.value.message
+    assert "or begin a new run" in str(raised.value.hint)
+    assert "line" not in str(raised.value.hint)
     with pytest.raises(CorruptRecordError):
         Finishing.open(run)
     said = executed("resume", run)
