@@ -436,3 +436,22 @@ def test_the_report_counts_cases_in_their_groups(tmp_path: Path) -> None:
     assert (page["comparison"]["units"], page["comparison"]["broken"]) == (2, ["search-0", "search-1"])
     said = gated(tmp_path, toy, PLAIN, "--against", reference, "--report", "junit")
     assert len(list(ET.fromstring(said.out.encode()).iter("testcase"))) == CASES
+
+
+# --- sandboxes --------------------------------------------------------------------------------------------------
+
+
+def test_scores_of_different_sandboxes_are_compared_with_a_note(toy: Toy, tmp_path: Path) -> None:
+    here = saved(tmp_path, toy, GOOD)
+    alike = gated(tmp_path, toy, GOOD, "--against", here, "--json")
+    assert ("note:" in alike.err, alike.page["comparison"]["notes"]) == (False, [])
+    other = Toy(toy.folder, toy.script)
+    arguments = [one if one != "process" else "auto" for one in other.arguments("--against", here, "--json")]
+    said = say("evaluate", written(tmp_path, GOOD), *arguments)
+    name = said.page["sandbox"]
+    assert name != "process"
+    (note,) = said.page["comparison"]["notes"]
+    assert note == f"the sandbox differs from that of {here}: {name} here, process there"
+    assert f"note: {note}" in said.err.splitlines()
+    assert said.page["comparison"]["sandbox_there"] == "process"
+    assert said.err.startswith(f"sandbox: {name}"), "it is said before anything else"

@@ -61,7 +61,7 @@ def test_everything_is_shown_of_a_candidate(root: Path) -> None:
     rows = {line[:WIDTH].strip(): line[WIDTH:] for line in head.splitlines()}
     assert list(rows) == [
         *("iteration", "parents", "hypothesis", "axis", "components", "predicted"),
-        *("accuracy", "context_chars", "cases", "verdict", "source"),
+        *("accuracy", "context_chars", "sandbox", "cases", "verdict", "source"),
     ]
     assert rows["iteration"] == "001 1_good (round 1)"
     assert (rows["parents"], rows["axis"], rows["components"]) == ("000", "prompt", "style, order")
