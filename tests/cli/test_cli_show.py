@@ -81,7 +81,7 @@ def test_a_baseline_has_no_parents_and_no_verdict(root: Path) -> None:
     out = say("show", "000", "--root", root, "--run", "first").out
     assert out.splitlines()[0] == "iteration      000 00_plain (baseline)"
     heads = [line[:WIDTH].strip() for line in out.partition("\n\n")[0].splitlines()]
-    assert heads == ["iteration", "accuracy", "context_chars", "cases", "source"]
+    assert heads == ["iteration", "accuracy", "context_chars", "sandbox", "cases", "source"]
     assert out.endswith(f"\n--- harness.py\n{harness('plain')}")
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,6 +13,8 @@ from run_kit import Toy, harness, say, write_toy
 from wire_server import Received, Reply, serve
 
 from metaharness.cli.text import counted, dollars
+
+BUBBLEWRAP = shutil.which("bwrap")
 
 
 @pytest.fixture
@@ -86,18 +88,22 @@ def test_every_command_that_runs_candidates_says_in_which_sandbox(toy: Toy, tmp_
     assert say("summary", "first", "--json", *root).page["sandboxes"] == ["process"]
 
 
+@pytest.mark.skipif(BUBBLEWRAP is None, reason="bubblewrap is not installed")
 def test_what_auto_has_passed_over_is_said_with_the_reason(tmp_path: Path) -> None:
     toy = write_toy(tmp_path / "domain")
-    folder = tmp_path / "empty"
-    folder.mkdir()
+    broken = tmp_path / "bwrap"
+    broken.write_text("#!/bin/sh\nexit 1\n")
+    broken.chmod(0o755)
+    real = str(Path(str(BUBBLEWRAP)).resolve())
+    hidden = [real, "--dev-bind", "/", "/", "--bind", str(broken), real]  # in there the broken one is all there is
     arguments = ["evaluate", toy.folder / "baselines" / "00_plain.py", *toy.arguments("--sandbox", "auto")]
     done = subprocess.run(
-        [sys.executable, "-m", "metaharness", *map(str, arguments)],
-        env={**os.environ, "PATH": str(folder)},  # no bwrap there
+        [*hidden, sys.executable, "-m", "metaharness", *map(str, arguments)],
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert done.stderr.startswith("sandbox: landlock; not bubblewrap: "), done.stderr
-    assert "bwrap" in done.stderr.splitlines()[0]
+    first = done.stderr.splitlines()[0]
+    assert first.startswith("sandbox: landlock; not bubblewrap: "), done.stderr
+    assert "bwrap is too old" in first
