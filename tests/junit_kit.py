@@ -20,6 +20,8 @@ ATTRIBUTES = {
     "testcase": {"name", "assertions", "time", "classname", "status"},
     "failure": {"type", "message"},
     "error": {"type", "message"},
+    "skipped": {"message"},
+    "system-out": set[str](),
 }
 REQUIRED = {"testsuite": {"name", "tests"}, "property": {"name", "value"}, "testcase": {"name", "classname"}}
 CHILDREN = {
@@ -40,6 +42,7 @@ def check_junit(whole: ET.Element) -> None:
     for suite in (whole, *whole):
         for name, tag in COUNTED.items():
             assert int(suite.attrib[name]) == len(list(suite.iter(tag))), (suite.get("name"), name)
+        assert int(suite.get("skipped", "0")) == (len(list(suite.iter("skipped"))) if suite is not whole else 0)
     for suite in whole:
         told = [(case.get("classname"), case.get("name")) for case in suite.iter("testcase")]
         assert len(told) == len(set(told)), "a reader takes cases of the same name for one"

@@ -6,6 +6,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from metaharness.cli.progress import duration
+from metaharness.cli.text import counted, dollars
 
 if TYPE_CHECKING:
     from metaharness.cli.progress import Progress
@@ -73,21 +74,18 @@ def forecast_lines(found: Forecast | None, concurrency: int) -> list[str]:
     if found is None:
         return ["estimate: none, as no smoke case of the baselines has a value"]
     low, high = found.low, found.high
-    usd = "unknown cost" if low.usd is None or high.usd is None else _range(f"${low.usd:,.2f}", f"${high.usd:,.2f}")
-    planned = f"{_count(found.baselines, 'baseline')} and {_count(found.candidates, 'candidate')}"
+    usd = "unknown cost" if low.usd is None or high.usd is None else _range(dollars(low.usd), dollars(high.usd))
+    smoke = counted(found.smoke_cases, "smoke case")
+    planned = f"{counted(found.baselines, 'baseline')} and {counted(found.candidates, 'candidate')}"
     return [
         f"estimate for {planned}, {low.case_evaluations:,} case evaluations: "
         f"{_range(f'{low.calls or 0:,}', f'{high.calls or 0:,}')} calls, "
         f"{_range(f'{low.tokens or 0:,}', f'{high.tokens or 0:,}')} tokens, {usd}, "
         f"{_range(*(duration(minutes * 60) for minutes in found.minutes))} minutes",
-        f"from {_count(found.smoke_cases, 'smoke case')} of the baselines: as if every case took what the cheapest, or "
+        f"from {smoke} of the baselines: as if every case took what the cheapest, or "
         f"the dearest, has taken, {concurrency} at once; a candidate may take more or less, and the budget holds",
     ]
 
 
 def _range(low: str, high: str) -> str:
     return low if low == high else f"{low} to {high}"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"

@@ -9,7 +9,7 @@ import typer
 
 from metaharness.cli import options
 from metaharness.cli.app import INTERRUPTED, command, complain
-from metaharness.cli.evaluate import SplitName, TraceFile, check_ended, chosen_split, evaluated, write_traces
+from metaharness.cli.evaluate import SplitName, TraceFile, check_ended, chosen_split, cost_line, evaluated, write_traces
 from metaharness.cli.plan import gain_text
 
 if TYPE_CHECKING:
@@ -126,11 +126,9 @@ def _lines(found: Calibration) -> list[str]:
     ]
     if found.left_out:
         rows.append(["left out", f"{found.left_out} without a value in every trial ({found.missing} missing)"])
-    spent = found.spent
-    tokens = spent.input_tokens + spent.output_tokens
     return [
         align(rows),
-        f"cost: {spent.calls:,} calls, {tokens:,} tokens, ${spent.usd:.4f}, {spent.seconds:.2f} s",
+        cost_line(found.spent),
         "",
         *_seen(found),
     ]

@@ -13,12 +13,12 @@ import typer
 from metaharness.cli import gates, options
 from metaharness.cli.app import INTERRUPTED, command, complain
 from metaharness.cli.progress import Line
-from metaharness.cli.text import printable, saved
+from metaharness.cli.text import counted, paid, printable, sandbox_line, saved
 
 if TYPE_CHECKING:
     from metaharness.configuration import RunConfig
     from metaharness.domain import Split
-    from metaharness.records import CaseTrace, Rejection
+    from metaharness.records import CaseTrace, Rejection, Spent
     from metaharness.run.standalone import Evaluation
 
 HarnessPath = Annotated[Path, typer.Argument(help="A harness file, or a folder that holds harness.py.")]
@@ -179,6 +179,7 @@ async def _until_signal(
                     split=split,
                     ladder=ladder,
                     first_trial=first_trial,
+                    announce=lambda told: line.say(sandbox_line(told)),
                     listen=_Counter(line),
                     stop=lambda: stopping,
                 )
@@ -272,10 +273,14 @@ def _print(split: str, result: Evaluation) -> None:
     typer.echo(f"cases: {statuses}" + (f" ({format_gap(score)})" if score.missing else ""))
     if score.order_dependent:
         typer.echo("note: answers depend on the order of the cases, so they were asked serially")
-    spent = score.spent
-    tokens = spent.input_tokens + spent.output_tokens
-    cost = f"cost: {spent.calls:,} calls, {tokens:,} tokens, ${spent.usd:.4f}, {spent.seconds:.2f} s"
-    typer.echo(cost + saved(spent.model_dump()))
+    typer.echo(cost_line(score.spent))
+
+
+def cost_line(spent: Spent) -> str:
+    """What one evaluation has cost."""
+    tokens, fields = spent.input_tokens + spent.output_tokens, spent.model_dump()
+    asked = f"{counted(spent.calls, 'call')}, {counted(tokens, 'token')}"
+    return f"cost: {asked}, {paid(fields)}, {spent.seconds:.2f} s{saved(fields)}"
 
 
 def _tell_missing(harness: Path, result: Evaluation) -> None:

@@ -15,7 +15,7 @@ from metaharness.cli import options
 from metaharness.cli.app import INTERRUPTED, command
 from metaharness.cli.progress import Line, duration, warning_line
 from metaharness.cli.search import MaxCalls, MaxCases, MaxTokens, MaxUsd, Quiet, budget
-from metaharness.cli.text import one_line
+from metaharness.cli.text import counted, one_line
 
 if TYPE_CHECKING:
     from metaharness.holdout import SealedResult
@@ -113,7 +113,8 @@ def _announce(finishing: Finishing, *, ask: bool, quiet: bool) -> None:
             print(f"not in question, as cases have no value: {numbers}; {resume} asks them again", file=sys.stderr)
         left = finishing.config.iterations - finishing.spent.candidates
         if left > 0:
-            print(f"the search is not over: {left} more candidates are to come; {resume} goes on", file=sys.stderr)
+            more = counted(left, "more candidate")
+            print(f"the search is not over: {more} to come; {resume} goes on", file=sys.stderr)
     if ask and not _confirmed():
         print("it stays sealed", file=sys.stderr)
         raise typer.Exit(1)

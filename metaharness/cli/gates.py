@@ -13,6 +13,7 @@ import typer
 
 from metaharness.cli import options
 from metaharness.cli.app import complain
+from metaharness.cli.text import printable
 
 if TYPE_CHECKING:
     from metaharness.configuration import RunConfig
@@ -89,7 +90,7 @@ class Gating:
         if self.against is not None:
             begun.reference = find_reference(self.against, self.root)
             for note in check_comparable(begun.standing, ground.cases, begun.reference):
-                typer.echo(f"note: {note}", err=True)
+                begun.note(note)
         return begun
 
     def _check_options(self, *, as_json: bool) -> None:
@@ -135,9 +136,17 @@ class Begun:
     reference: Reference | None = None
     judgement: Judgement | None = None
     gates: list[Gate] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    """What else differs from what it is compared with."""
+
+    def note(self, text: str) -> None:
+        """Say it on stderr, and with `--json`."""
+        self.notes.append(text)
+        typer.echo(f"note: {printable(text)}", err=True)
 
     def judge(self, result: Evaluation) -> None:
         """Compare, and hold it against the gates. Without a score none of them is passed."""
+        from metaharness.run.reference import sandbox_note
         from metaharness.scoring.gates import Gate, least_gate, verdict_gate
         from metaharness.scoring.verdicts import judge_both
 
@@ -151,6 +160,8 @@ class Begun:
             return
         if there is not None:
             self.judgement = judge_both(result.rows, there.rows, primary)
+            if (differs := sandbox_note(score, there)) is not None:
+                self.note(differs)
             if asked.fail_if is not None:
                 self.gates.append(
                     verdict_gate(asked.fail_if, self.judgement, missing=score.missing, missing_there=there.missing)
@@ -189,7 +200,7 @@ class Begun:
         """What `--json` says of it; nothing that was not asked for."""
         page: dict[str, Any] = {"first_trial": self.first_trial} if self.asked.fresh else {}
         if self.judgement is not None and self.reference is not None:
-            page["comparison"] = comparison_record(self.reference, self.judgement)
+            page["comparison"] = {**comparison_record(self.reference, self.judgement), "notes": self.notes}
         if self.gates:
             page["gates"] = [vars(gate) for gate in self.gates]
         return page
@@ -222,6 +233,7 @@ def comparison_record(reference: Reference, judgement: Judgement) -> dict[str, A
         "against": reference.name,
         "mean_there": reference.mean,
         "missing_there": reference.missing,
+        "sandbox_there": reference.sandbox,
         "verdict": judgement.said,
         "delta": found.delta,
         "low": found.low,

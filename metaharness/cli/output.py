@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from metaharness.cli.options import print_json
-from metaharness.cli.text import one_line, saved
+from metaharness.cli.text import counted, one_line, totals
 from metaharness.records import MISSING
 from metaharness.run.bounds import bound_states, state_line
 from metaharness.run.evaluating import why_missing
@@ -45,10 +45,9 @@ def outcome(run: Run, reason: str, *, as_json: bool) -> None:
         print_json({**page, "path": str(run.store.path), "scoreboard": run.history.scoreboard().rows()})
     elif len(run.history):
         typer.echo(run.history.scoreboard().text())
-    usd = f"${spent.usd:.4f}" + (f" and {spent.unpriced_calls:,} unpriced calls" if spent.unpriced_calls else "")
+    cost = spent.model_dump()
     lines = [
-        f"{reason}: {spent.candidates} candidates, {spent.case_evaluations:,} case evaluations, {spent.calls:,} calls, "
-        f"{spent.input_tokens + spent.output_tokens:,} tokens, {usd}, {spent.seconds:.1f} s{saved(spent.model_dump())}",
+        f"{reason}: {totals(cost)}",
         *budget_lines(run),
         f"run directory: {run.store.path}",
     ]
@@ -143,4 +142,4 @@ def _missing_lines(history: History, missing: Mapping[int, list[Gap]]) -> list[s
         score = history.iteration(number).score
         lines += gap_lines(f"{number:03d}", score.planned if score is not None else 0, missing[number])
     more = len(missing) - NAMED
-    return [*lines, f"so it is with {more} more candidate{'s' * (more > 1)}"] if more > 0 else lines
+    return [*lines, f"so it is with {counted(more, 'more candidate')}"] if more > 0 else lines

@@ -22,6 +22,7 @@ from metaharness.cli.search import (
     budget,
     chosen_iterations,
 )
+from metaharness.cli.text import counted, dollars
 
 if TYPE_CHECKING:
     from metaharness.configuration import RunConfig
@@ -115,7 +116,7 @@ def _lines(made: Plan) -> list[str]:
 
     per_round = "" if made.candidates_per_round == 1 else f", {made.candidates_per_round} a round"
     asked = f"{made.cases:,} cases" + ("" if made.trials == 1 else f" in {made.trials} trials")
-    harnesses = f"{_count(made.baselines, 'baseline')} and {_count(made.candidates, 'candidate')}{per_round}"
+    harnesses = f"{counted(made.baselines, 'baseline')} and {counted(made.candidates, 'candidate')}{per_round}"
     rows = [
         ["", "case evaluations", "calls", "tokens", "dollars"],
         ["search", *cost_cells(made.search)],
@@ -153,9 +154,9 @@ def sight_lines(made: Plan) -> list[str]:
         ]
     lines = [f"smallest gain in {made.objective.name} that the paired test sees with 80% power at 0.05:"]
     sign = 1 if made.objective.direction == "max" else -1
-    lines.append(f"  search       {gain_text(made.sight, sign)}  ({_count(made.sight.cases, 'case')})")
+    lines.append(f"  search       {gain_text(made.sight, sign)}  ({counted(made.sight.cases, 'case')})")
     if made.test_sight is not None:
-        lines.append(f"  sealed test  {gain_text(made.test_sight, sign)}  ({_count(made.test_sight.cases, 'case')})")
+        lines.append(f"  sealed test  {gain_text(made.test_sight, sign)}  ({counted(made.test_sight.cases, 'case')})")
     return [*lines, *basis_lines(made.sight), *halving_lines(made.sight, sign)]
 
 
@@ -212,9 +213,5 @@ def _rounded_up(gain: float, sign: int) -> str:
 
 def cost_cells(cost: Cost) -> list[str]:
     """Case evaluations, calls, tokens and dollars; what is not known is a question mark."""
-    usd = "?" if cost.usd is None else f"${cost.usd:,.2f}"
+    usd = "?" if cost.usd is None else dollars(cost.usd)
     return [f"{cost.case_evaluations:,}", *("?" if n is None else f"{n:,}" for n in (cost.calls, cost.tokens)), usd]
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from metaharness.cli.text import one_line
+from metaharness.cli.text import one_line, sandbox_line
 
 if TYPE_CHECKING:
     from metaharness.run import Run
@@ -109,6 +109,10 @@ class Progress:
         line = _fact(kind, fields, self._run)
         if line is not None:
             self._live.say(line)
+
+    def begin(self) -> None:
+        """Say which sandbox it is."""
+        self._live.say(sandbox_line(self._run.sandbox_told))
 
     def clear(self) -> None:
         """Take the changing line away."""

@@ -14,7 +14,7 @@ from metaharness.cli import options
 from metaharness.cli.app import INTERRUPTED, command
 from metaharness.cli.progress import Line
 from metaharness.cli.search import MaxCalls, MaxTokens, MaxUsd, Quiet, budget
-from metaharness.cli.text import one_line
+from metaharness.cli.text import counted, one_line
 
 if TYPE_CHECKING:
     from metaharness.history import History
@@ -101,8 +101,9 @@ def _graded(regrading: Regrading, *, accept_missing: bool, quiet: bool) -> Histo
 
     source = regrading.source
     if not quiet:
+        number = counted(len(source), "candidate")
         print(
-            f"grading {len(source)} candidates of {source.record.run_id} anew as run {regrading.store.record.run_id}",
+            f"grading {number} of {source.record.run_id} anew as run {regrading.store.record.run_id}",
             file=sys.stderr,
         )
     fork = anyio.run(_until_signal, regrading, accept_missing, quiet)

@@ -1,9 +1,9 @@
 """The report of an evaluation, for CI jobs: JUnit XML or a markdown table. Only text is made here.
 
-JUnit: one test case per case. A case that was not answered as well as can be is a `failure`, one without a value an
-`error`; the verdict, the numbers and the gates are properties of the suite. Where a score was compared, the type of a
-failure says whether it was `broken` since. Each gate is a test case too, in a suite of its own: most viewers of such
-reports show no properties.
+JUnit: each gate is a test case, and the only one that fails, beside a harness that the ladder rejects (an `error`): a
+viewer is red where the exit code is, as a harness may be good enough and wrong in some cases. One test case per case
+passes, and says in its output what was not answered as well as can be, and whether it was `broken` since the score it
+is compared with; one without a value is `skipped`. The verdict and the numbers are properties of the suite.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree as ET
+
+from metaharness.records import MISSING
 
 if TYPE_CHECKING:
     from metaharness.configuration import RunConfig
@@ -115,6 +117,7 @@ def facts(reported: Reported) -> list[tuple[str, str]]:
     if reported.result.rejection is not None:
         found.append(("rejected", f"at {reported.result.rejection.stage}: {reported.result.rejection.message}"))
     if score is not None:
+        found.append(("sandbox", score.sandbox))
         found += [(one.name, format_estimate(score, one)) for one in reported.result.objectives]
         found.append(("missing", format_gap(score).replace(" missing", "") if score.missing else "0"))
     if reported.judgement is not None and reported.reference is not None:
@@ -122,6 +125,7 @@ def facts(reported: Reported) -> list[tuple[str, str]]:
         interval = "-" if test.low is None else f"[{test.low:+.3f}, {test.high:+.3f}]"
         found += [
             ("against", reported.reference.name),
+            ("sandbox there", reported.reference.sandbox),
             ("verdict", reported.judgement.said),
             ("delta", "-" if test.delta is None else f"{test.delta:+.3f}"),
             ("interval", interval),
@@ -166,6 +170,8 @@ def junit(reported: Reported) -> str:
 def _counts(part: ET.Element) -> dict[str, str]:
     """Of a suite, or of all of them."""
     found = {"tests": "testcase", "failures": "failure", "errors": "error"}
+    if part.tag == "testsuite":  # the schema has no such attribute for all of them
+        found["skipped"] = "skipped"
     return {name: str(len(list(part.iter(tag)))) for name, tag in found.items()}
 
 
@@ -186,11 +192,12 @@ def _test_case(suite: ET.Element, line: CaseLine, reported: Reported) -> None:
     )
     if not line.failed:
         return
-    first = line.failed[0]
-    kind = "error" if line.missing else "failure"
-    why = line.change if line.change == "broken" else "wrong" if first.status == "ok" else first.status
-    problem = ET.SubElement(case, kind, type=_xml(why), message=_xml(_problem(first)))
-    problem.text = _xml("\n\n".join(map(_account, line.failed)))
+    first = next((one for one in line.failed if one.status in MISSING), line.failed[0])
+    if line.missing:
+        ET.SubElement(case, "skipped", message=_xml(_problem(first)))
+    why = "broken: " if line.change == "broken" else "wrong: " if first.status == "ok" else ""
+    output = ET.SubElement(case, "system-out")
+    output.text = _xml("\n\n".join([f"{why}{_problem(first)}", *map(_account, line.failed)]))
 
 
 def _problem(trace: CaseTrace) -> str:

@@ -10,7 +10,7 @@ import typer
 
 from metaharness.cli import options
 from metaharness.cli.app import command
-from metaharness.cli.text import one_line, printable
+from metaharness.cli.text import one_line, printable, totals
 
 Rebuild = Annotated[bool, typer.Option("--rebuild", help="Write the derived files anew from what is recorded.")]
 
@@ -135,6 +135,7 @@ def summary(
     if history.record.forked_from is not None:
         typer.echo(f"forked from {one_line(history.record.forked_from)}")
     typer.echo(f"iterations  {page['iterations']} in {page['rounds']} rounds")
+    typer.echo(f"sandbox     {one_line(', '.join(page['sandboxes'])) or 'none yet'}")
     if best is not None:
         low, high = best["interval"]
         interval = "" if low is None else f" [{low:.3f}, {high:.3f}]"
@@ -163,11 +164,4 @@ def _sealed_test(test: dict[str, Any]) -> str:
 
 def print_spent(spent: dict[str, Any]) -> None:
     """What a run has spent, in a line."""
-    usd = f"${spent['usd']:.4f}" + (f" + {spent['unpriced_calls']:,} unpriced calls" if spent["unpriced_calls"] else "")
-    from metaharness.cli.text import saved
-
-    typer.echo(
-        f"spent       {spent['candidates']} candidates, {spent['case_evaluations']:,} case evaluations, "
-        f"{spent['calls']:,} calls, {spent['input_tokens'] + spent['output_tokens']:,} tokens, {usd}, "
-        f"{spent['seconds']:.1f} s{saved(spent)}"
-    )
+    typer.echo(f"spent       {totals(spent)}")

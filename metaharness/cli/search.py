@@ -196,6 +196,7 @@ class Session:
 
         async with open_run() as run:
             run.listener = progress = Progress(run, quiet=self.quiet)
+            progress.begin()
             asking = Asking(run, progress, above=self.ask_above, quiet=self.quiet) if self.estimate else None
             doing = partial(search, run, open_proposer(run.config.proposer), confirm=asking)
             try:

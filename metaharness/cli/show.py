@@ -95,6 +95,7 @@ def _numbers(history: History, iteration: Iteration) -> list[tuple[str, str]]:
     if score is None:
         return [("state", iteration.state)]
     rows = [(one.name, f"{format_estimate(score, one)} {one.unit}".rstrip()) for one in history.objectives]
+    rows.append(("sandbox", score.sandbox))
     rows.append(("cases", ", ".join(f"{count} {status}" for status, count in score.statuses.items())))
     if score.missing:
         rows.append(("incomplete", format_gap(score)))

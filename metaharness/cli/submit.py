@@ -103,6 +103,7 @@ async def _add(
 
     async with Run.open(path, raised=raised, cache=False if no_cache else None) as run:
         run.listener = progress = Progress(run, quiet=quiet)
+        progress.begin()
         return run, await until_signal(run, partial(run.add, proposal), progress.clear)
 
 

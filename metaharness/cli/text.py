@@ -5,6 +5,7 @@ Not guarded: `--json`, which is for programs and keeps every character, escaped 
 
 from __future__ import annotations
 
+import math
 import unicodedata
 from collections.abc import Mapping
 from typing import Any
@@ -18,6 +19,41 @@ def printable(text: str) -> str:
 def one_line(text: str) -> str:
     """The same in one line: of a name or a sentence that a model has written."""
     return printable(" ".join(text.split()))
+
+
+def counted(number: int, noun: str) -> str:
+    """How many of it there are: `1 candidate`, `2 candidates`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def dollars(usd: float) -> str:
+    """An amount with cents, or with as many digits as it takes to show two that are not 0."""
+    digits = 1 - math.floor(math.log10(usd)) if 0 < usd < 1 else 2
+    return f"${usd:,.{digits}f}"
+
+
+def paid(spent: Mapping[str, Any]) -> str:
+    """What was paid, from the fields of a `Spent`: calls whose price nobody knows are told beside it, or instead."""
+    known, unpriced = f"${spent['usd']:.4f}", spent["unpriced_calls"]
+    if not unpriced:
+        return known
+    calls = counted(unpriced, "unpriced call")
+    return f"{known} + {calls}" if spent["usd"] else calls
+
+
+def sandbox_line(told: str) -> str:
+    """Which sandbox it is, as it is said before anything runs in it; a reason may quote what the machine has said."""
+    return f"sandbox: {one_line(told)}"
+
+
+def totals(spent: Mapping[str, Any]) -> str:
+    """What a run has spent, in a line, from the fields of a `Spent`."""
+    tokens = spent["input_tokens"] + spent["output_tokens"]
+    done = [
+        *(counted(spent["candidates"], "candidate"), counted(spent["case_evaluations"], "case evaluation")),
+        *(counted(spent["calls"], "call"), counted(tokens, "token"), paid(spent), f"{spent['seconds']:.1f} s"),
+    ]
+    return ", ".join(done) + saved(spent)
 
 
 def saved(spent: Mapping[str, Any]) -> str:

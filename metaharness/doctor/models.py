@@ -61,7 +61,7 @@ def _asked(spec: ModelSpec) -> Iterator[Finding]:
         yield Finding("models", spec.id, "problem", shown(error.message, spec.base_url), error.hint or AGAIN)
     except (ImportError, ValueError) as error:  # of an SDK that is being set up, such as a proxy it cannot use
         found = shown(f"its SDK cannot be set up: {type(error).__name__}: {error}", spec.base_url)
-        advice = f"check the proxy variables, and install the SDK anew, {install_hint(spec.provider)}"
+        advice = f"check the proxy variables, and install the SDK anew: {install_hint(spec.provider)}"
         yield Finding("models", spec.id, "problem", found, advice)
     else:
         usage = completion.usage

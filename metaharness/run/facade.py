@@ -68,6 +68,7 @@ class Run:
         self._round: Round | None = None
         self._taken: set[int] = set()
         self._machinery = Machinery(config, ground, store.journal, ledger, runner=runner, providers=providers)
+        self.sandbox_told = self._machinery.sandbox_told
         evaluating = Evaluating(
             store,
             store,

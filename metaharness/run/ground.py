@@ -23,6 +23,7 @@ from metaharness.loading import load_domain
 from metaharness.marks import Marks
 from metaharness.records import now
 from metaharness.sandbox import Sandbox, open_sandbox
+from metaharness.sandbox.choosing import tried
 from metaharness.sandbox.environments import Environment, environment_for
 from metaharness.store import is_run
 
@@ -136,6 +137,20 @@ def sandbox_of(config: RunConfig, ground: Ground) -> Sandbox:
     """
     several = ground.domain.subprocess
     return open_sandbox(config.sandbox, python=ground.python, command=config.sandbox_command, subprocess=several)
+
+
+def sandbox_told(config: RunConfig, ground: Ground) -> str:
+    """Which sandbox it is, in a line; with why `auto` has passed over a stronger one.
+
+    Raises:
+        UsageError: As `sandbox_of`.
+        SandboxError: As `sandbox_of`.
+    """
+    name = sandbox_of(config, ground).name
+    if config.sandbox != "auto":
+        return name
+    over = [one for one in tried(ground.python, ground.domain.subprocess) if one.problem is not None]
+    return name + "".join(f"; not {one.name}: {' '.join((one.problem or '').split())}" for one in over)
 
 
 def finish_pairs(config: RunConfig, domain: Domain) -> int:

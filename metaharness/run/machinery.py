@@ -19,7 +19,7 @@ from metaharness.gateway.prices import PriceTable
 from metaharness.gateway.providers import Provider
 from metaharness.gateway.shared import open_shared
 from metaharness.records import Role
-from metaharness.run.ground import Ground, sandbox_of
+from metaharness.run.ground import Ground, sandbox_of, sandbox_told
 from metaharness.sandbox import WarmPool, warm_size
 
 
@@ -59,6 +59,8 @@ class Machinery:
         )
         self._background = AsyncExitStack()
         self._pool: WarmPool | None = None
+        self.sandbox_told = sandbox_told(config, ground) if runner is None else runner.sandbox_name
+        """Which sandbox it is, in a line."""
         if runner is None:
             size = warm_size(config.concurrency)
             self._pool = WarmPool(sandbox_of(config, ground), ground.python, size)

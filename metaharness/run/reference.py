@@ -106,6 +106,8 @@ class Reference:
     rows: list[PairRow]
     mean: float | None
     """Of the primary objective; None when no pair has a value."""
+    sandbox: str
+    """Where it was made."""
 
     @property
     def missing(self) -> int:
@@ -146,12 +148,21 @@ def find_reference(name: str, root: Path) -> Reference:
         return _from_file(Path(name))
     run, slash, number = name.rpartition("/")
     if not slash or not run or not (number.isascii() and number.isdigit()):
-        missing = "" if Path(name).exists() else ": there is no such file"
+        missing = "" if Path(name).exists() else _why_neither(run, number)
         raise UsageError(
             f"{name!r} is neither a saved score nor an iteration of a run{missing}",
-            hint="a file that `evaluate --save SCORE.json` has written, or RUN/N such as latest/3",
+            hint="a file that `evaluate --save SCORE.json` has written, or RUN/N such as latest/3; "
+            "`metaharness scoreboard` shows the numbers",
         )
     return _from_run(name, find_run(root, run), int(number))
+
+
+def _why_neither(run: str, number: str) -> str:
+    """What is wrong with a name that is no path; `run` and `number` are what stands before and after its last `/`."""
+    file = "there is no such file"
+    return (
+        f": {file}, and {number!r} is no number: N of RUN/N is that of an iteration" if run and number else f": {file}"
+    )
 
 
 def _from_run(name: str, path: Path, number: int) -> Reference:
@@ -163,7 +174,8 @@ def _from_run(name: str, path: Path, number: int) -> Reference:
             f"iteration {number:03d} of run {history.record.run_id} has no score: it is {state}",
             hint="`metaharness scoreboard` shows which iterations have one",
         )
-    return Reference(name, _standing_of_run(history.record), history.rows(number), _mean(score, history.objectives[0]))
+    mean = _mean(score, history.objectives[0])
+    return Reference(name, _standing_of_run(history.record), history.rows(number), mean, score.sandbox)
 
 
 def _standing_of_run(record: RunRecord) -> Standing:
@@ -204,7 +216,8 @@ def _from_file(path: Path) -> Reference:
         PairRow(pair.case, pair.unit, pair.trial, pair.status, pair.context_chars, (pair.values.get(primary),))
         for pair in saved.pairs
     ]
-    return Reference(str(path), saved.standing, rows, _mean(saved.score, saved.standing.objective))
+    mean = _mean(saved.score, saved.standing.objective)
+    return Reference(str(path), saved.standing, rows, mean, saved.score.sandbox)
 
 
 def _parsed(path: Path, found: dict[str, Any]) -> SavedScore:
@@ -264,6 +277,13 @@ def check_comparable(here: Standing, cases: Iterable[str], there: Reference) -> 
         )
         if mine != theirs
     ]
+
+
+def sandbox_note(here: Score, there: Reference) -> str | None:
+    """What is to be said where the two were made in different sandboxes; None where it was the same one."""
+    if here.sandbox == there.sandbox:
+        return None
+    return f"the sandbox differs from that of {there.name}: {here.sandbox} here, {there.sandbox} there"
 
 
 def _objective(objective: ObjectiveRecord) -> str:

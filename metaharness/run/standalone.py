@@ -20,7 +20,7 @@ from metaharness.gateway.shared import open_shared
 from metaharness.loading import read_candidate
 from metaharness.records import LEARN, CaseTrace, EvaluationPlan, ObjectiveRecord, Rejection, Score, Spent, now
 from metaharness.run.evaluating import Pair, Tally, evaluate_left, make_score
-from metaharness.run.ground import Ground, prepare, sandbox_of
+from metaharness.run.ground import Ground, prepare, sandbox_of, sandbox_told
 from metaharness.run.leaking import Leaks
 from metaharness.run.ungroup import ungrouped
 from metaharness.scoring.measures import PairRow, measure
@@ -62,6 +62,7 @@ async def evaluate_harness(
     split: Split = Split.SEARCH,
     ladder: bool = True,
     first_trial: int = 0,
+    announce: Callable[[str], None] = lambda _told: None,
     listen: Callable[[CaseTrace], None] = lambda _trace: None,
     stop: Callable[[], bool] = lambda: False,
 ) -> Evaluation:
@@ -73,6 +74,7 @@ async def evaluate_harness(
         split: `train` or `search`.
         ladder: Whether to check the harness first, and refuse what fails.
         first_trial: The number of the first trial; that of `fresh_trial` neither reads nor fills the shared cache.
+        announce: Told which sandbox it is, in a line, before anything runs in it.
         listen: Told every trace as it comes.
         stop: Asked before each case; True starts no further one.
 
@@ -89,17 +91,14 @@ async def evaluate_harness(
         return result
     result.notes = _notes(files, ground) if ladder else []
     tally = Tally(objectives, [(case_id, first_trial + trial) for case_id, trial in ground.pairs(config.trials)], now())
+    announce(sandbox_told(config, ground))
     runner = SandboxRunner(ground.material(sandbox_of(config, ground), stop))
     gateway, ledger = _gateway(config, ground, first_trial)
     ledger.charge_case_evaluations(len(tally.planned))
     job = _Job(runner, _plan(harness, files, config, ground, tally.planned), Doors(gateway), tally, result, listen)
     try:
         gateway.open()
-        with ungrouped():
-            if ladder:
-                await job.climb()
-            if result.rejection is None:
-                await job.evaluate(ledger)
+        await job.do(ledger, ladder=ladder)
     finally:
         await gateway.aclose()
     if tally.whole and result.rejection is None:
@@ -164,6 +163,14 @@ class _Job:
     tally: Tally
     result: Evaluation
     listen: Callable[[CaseTrace], None]
+
+    async def do(self, ledger: Ledger, *, ladder: bool) -> None:
+        """The ladder, if it is asked for, and what it lets through."""
+        with ungrouped():
+            if ladder:
+                await self.climb()
+            if self.result.rejection is None:
+                await self.evaluate(ledger)
 
     async def climb(self) -> None:
         """The rungs of the ladder that run code."""

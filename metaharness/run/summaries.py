@@ -57,6 +57,7 @@ def summary_page(history: History, status: str, spent: Mapping[str, Any]) -> dic
         "status": status,
         "iterations": len(history),
         "rounds": len(history.closed_rounds),
+        "sandboxes": sorted({one.score.sandbox for one in history if one.score is not None}),
         "best": summary_row(best, primary) if best is not None else None,
         "frontier": list(board.frontier),
         "test": None if result is None else result.model_dump(mode="json"),

@@ -24,7 +24,7 @@ def noisy(folder: Path) -> Path:
 
 def test_the_first_baseline_is_asked_in_five_fresh_trials(toy: Toy) -> None:
     said = say("calibrate", *toy.arguments("--json", "--limit", 20))
-    assert (said.code, said.err) == (0, "")
+    assert (said.code, said.err) == (0, "sandbox: process\n")
     page = said.page
     assert page["harness"].endswith("00_plain.py")
     assert (page["trials"], page["cases"], page["units"], page["missing"], page["left_out"]) == (5, 20, 20, 0, 0)

@@ -50,7 +50,7 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> Toy:
 
 def test_as_json_it_has_metrics_with_intervals_and_every_case(toy: Toy) -> None:
     said = say("evaluate", toy.folder / "baselines" / "00_plain.py", *toy.arguments("--json"))
-    assert (said.code, said.err) == (0, "")
+    assert (said.code, said.err) == (0, "sandbox: process\n")
     page = said.page
     assert set(page) == KEYS
     accuracy = page["metrics"]["accuracy"]
@@ -74,7 +74,7 @@ def test_as_json_it_has_metrics_with_intervals_and_every_case(toy: Toy) -> None:
 
 def test_as_text_it_has_a_table_and_what_it_cost(toy: Toy) -> None:
     said = say("evaluate", toy.folder / "baselines" / "00_plain.py", *toy.arguments())
-    assert (said.code, said.err) == (0, "")
+    assert (said.code, said.err) == (0, "sandbox: process\n")
     heads, accuracy, context, cases, cost = said.out.splitlines()
     assert heads.startswith("objective")
     assert accuracy.split()[:2] == ["accuracy", "0.333"]

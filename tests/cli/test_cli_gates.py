@@ -264,7 +264,7 @@ def test_what_may_differ_is_told_and_compared(toy: Toy, tmp_path: Path) -> None:
     ("against", "message", "hint"),
     [
         ("nothing", "'nothing' is neither a saved score nor an iteration of a run: there is no such file", "latest/3"),
-        ("main/x", "'main/x' is neither", "RUN/N"),
+        ("main/x", "and 'x' is no number: N of RUN/N is that of an iteration", "latest/3; `metaharness scoreboard`"),
         ("/3", "'/3' is neither", "RUN/N"),
         ("none/3", "there is no run 'none'", "runs here"),
         ("main/99", "there is no iteration 099 in run main", "recorded iterations"),
@@ -339,9 +339,9 @@ def test_a_junit_report_has_a_test_case_per_case_and_the_verdict(toy: Toy, tmp_p
     assert said.code == 4
     whole = ET.parse(report).getroot()
     check_junit(whole)
-    assert (whole.tag, whole.get("tests"), whole.get("failures"), whole.get("errors")) == ("testsuites", "13", "9", "0")
+    assert (whole.tag, whole.get("tests"), whole.get("failures"), whole.get("errors")) == ("testsuites", "13", "1", "0")
     suite, gates = whole
-    assert (suite.get("tests"), suite.get("failures")) == ("12", "8")
+    assert (suite.get("tests"), suite.get("failures"), suite.get("skipped")) == ("12", "0", "0")
     (gate,) = gates.findall("testcase")
     assert (gate.get("classname"), gate.get("name")) == ("metaharness.gates", "fail-if worse")
     assert gate.find("failure").get("message").startswith("worse: -0.667")  # type: ignore[union-attr]
@@ -349,11 +349,10 @@ def test_a_junit_report_has_a_test_case_per_case_and_the_verdict(toy: Toy, tmp_p
     assert [case.get("name") for case in cases] == [f"search-{number:02d}" for number in range(CASES)]
     assert {case.get("classname") for case in cases} == {"colours.search"}
     assert all(float(case.attrib["time"]) >= 0 for case in cases)
-    failures = [case.find("failure") for case in cases]
-    assert failures[:4] == [None] * 4
-    (failure,) = (found for found in failures[4:5] if found is not None)
-    assert (failure.get("type"), failure.get("message")) == ("broken", "expected green, got grey")
-    assert "expected: green\ngot:      grey\nscore:    0" in (failure.text or "")
+    outputs = [case.findtext("system-out") for case in cases]
+    assert outputs[:4] == [None] * 4
+    assert (outputs[4] or "").startswith("broken: expected green, got grey\n")
+    assert "expected: green\ngot:      grey\nscore:    0" in (outputs[4] or "")
     said_of_it = properties(suite)
     assert said_of_it["verdict"] == said.page["comparison"]["verdict"] == "worse"
     assert (said_of_it["delta"], said_of_it["p"], said_of_it["fixed"], said_of_it["broken"]) == (
@@ -364,25 +363,28 @@ def test_a_junit_report_has_a_test_case_per_case_and_the_verdict(toy: Toy, tmp_p
 
 def test_a_report_goes_to_stdout_instead_of_the_table(toy: Toy, tmp_path: Path) -> None:
     said = gated(tmp_path, toy, PLAIN, "--report", "junit")
-    assert (said.code, said.err) == (0, "")
-    check_junit(ET.fromstring(said.out.encode()))
-    assert ET.fromstring(said.out.encode()).get("failures") == "8"
-    assert [found.get("type") for found in ET.fromstring(said.out.encode()).iter("failure")] == ["wrong"] * 8
+    assert (said.code, said.err) == (0, "sandbox: process\n")
+    whole = ET.fromstring(said.out.encode())
+    check_junit(whole)
+    assert (whole.get("failures"), whole.get("errors")) == ("0", "0"), "nothing is red where the exit code is 0"
+    assert [(found.text or "")[:7] for found in whole.iter("system-out")] == ["wrong: "] * 8
+    assert properties(whole)["sandbox"] == "process"
 
 
-def test_what_is_missing_is_an_error_and_what_fails_by_itself_says_how(tmp_path: Path) -> None:
+def test_what_is_missing_is_skipped_and_what_fails_by_itself_says_how(tmp_path: Path) -> None:
     toy = write_toy(tmp_path / "domain")
     toy.write_script([OVERLOADED, *rules()])
     said = gated(tmp_path, toy, GOOD, "--report", "junit", "--trials", 2)
     check_junit(ET.fromstring(said.out.encode()))
-    (error,) = ET.fromstring(said.out.encode()).iter("error")
-    assert error.get("type") == "infrastructure"
-    assert "overloaded" in (error.get("message") or "")
-    assert (error.text or "").count("status:   infrastructure") == 2
+    (case,) = [one for one in ET.fromstring(said.out.encode()).iter("testcase") if one.find("skipped") is not None]
+    (skipped,) = case.iter("skipped")
+    assert (skipped.get("message") or "").startswith("infrastructure: ")
+    assert "overloaded" in (skipped.get("message") or "")
+    assert (case.findtext("system-out") or "").count("status:   infrastructure") == 2
     (tmp_path / "raises.py").write_text(RAISES)
     said = say("evaluate", tmp_path / "raises.py", *toy.arguments("--no-ladder", "--report", "junit"))
-    kinds = {(found.get("type"), found.get("message")) for found in ET.fromstring(said.out.encode()).iter("failure")}
-    assert kinds == {("harness_error", "harness_error: RuntimeError: not today")}
+    firsts = {(found.text or "").partition("\n")[0] for found in ET.fromstring(said.out.encode()).iter("system-out")}
+    assert firsts == {"harness_error: RuntimeError: not today"}
 
 
 def test_whatever_a_harness_answers_the_report_can_be_parsed(toy: Toy, tmp_path: Path) -> None:
@@ -390,7 +392,7 @@ def test_whatever_a_harness_answers_the_report_can_be_parsed(toy: Toy, tmp_path:
     (tmp_path / "odd.py").write_text(harness("plain", body=f"return {answer}"))
     said = say("evaluate", tmp_path / "odd.py", *toy.arguments("--report", "junit"))
     check_junit(ET.fromstring(said.out.encode()))
-    messages = [found.attrib["message"] for found in ET.fromstring(said.out.encode()).iter("failure")]
+    messages = [(one.text or "").partition("\n")[0] for one in ET.fromstring(said.out.encode()).iter("system-out")]
     assert len(messages) == CASES
     assert all("<&> ]]> | `x` [a](b) " in message and "\x1b" not in message for message in messages)
     table = say("evaluate", tmp_path / "odd.py", *toy.arguments("--report", "markdown")).out
@@ -434,3 +436,22 @@ def test_the_report_counts_cases_in_their_groups(tmp_path: Path) -> None:
     assert (page["comparison"]["units"], page["comparison"]["broken"]) == (2, ["search-0", "search-1"])
     said = gated(tmp_path, toy, PLAIN, "--against", reference, "--report", "junit")
     assert len(list(ET.fromstring(said.out.encode()).iter("testcase"))) == CASES
+
+
+# --- sandboxes --------------------------------------------------------------------------------------------------
+
+
+def test_scores_of_different_sandboxes_are_compared_with_a_note(toy: Toy, tmp_path: Path) -> None:
+    here = saved(tmp_path, toy, GOOD)
+    alike = gated(tmp_path, toy, GOOD, "--against", here, "--json")
+    assert ("note:" in alike.err, alike.page["comparison"]["notes"]) == (False, [])
+    other = Toy(toy.folder, toy.script)
+    arguments = [one if one != "process" else "auto" for one in other.arguments("--against", here, "--json")]
+    said = say("evaluate", written(tmp_path, GOOD), *arguments)
+    name = said.page["sandbox"]
+    assert name != "process"
+    (note,) = said.page["comparison"]["notes"]
+    assert note == f"the sandbox differs from that of {here}: {name} here, process there"
+    assert f"note: {note}" in said.err.splitlines()
+    assert said.page["comparison"]["sandbox_there"] == "process"
+    assert said.err.startswith(f"sandbox: {name}"), "it is said before anything else"

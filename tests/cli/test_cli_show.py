@@ -61,7 +61,7 @@ def test_everything_is_shown_of_a_candidate(root: Path) -> None:
     rows = {line[:WIDTH].strip(): line[WIDTH:] for line in head.splitlines()}
     assert list(rows) == [
         *("iteration", "parents", "hypothesis", "axis", "components", "predicted"),
-        *("accuracy", "context_chars", "cases", "verdict", "source"),
+        *("accuracy", "context_chars", "sandbox", "cases", "verdict", "source"),
     ]
     assert rows["iteration"] == "001 1_good (round 1)"
     assert (rows["parents"], rows["axis"], rows["components"]) == ("000", "prompt", "style, order")
@@ -81,7 +81,7 @@ def test_a_baseline_has_no_parents_and_no_verdict(root: Path) -> None:
     out = say("show", "000", "--root", root, "--run", "first").out
     assert out.splitlines()[0] == "iteration      000 00_plain (baseline)"
     heads = [line[:WIDTH].strip() for line in out.partition("\n\n")[0].splitlines()]
-    assert heads == ["iteration", "accuracy", "context_chars", "cases", "source"]
+    assert heads == ["iteration", "accuracy", "context_chars", "sandbox", "cases", "source"]
     assert out.endswith(f"\n--- harness.py\n{harness('plain')}")
 
 

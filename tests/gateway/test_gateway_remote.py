@@ -13,6 +13,7 @@ from wire_server import Reply, WireServer, serve
 
 from metaharness.errors import ConfigurationError, ModelFailure
 from metaharness.gateway.providers import Provider, open_provider
+from metaharness.gateway.providers.installing import install_command
 from metaharness.gateway.providers.remote import CLOSED, install_hint, is_loopback, load_sdk, sdk_bounds
 from metaharness.messages import Message, ModelRequest, ModelSpec, ToolCall, Usage
 
@@ -521,8 +522,8 @@ def test_loopback_is_told_from_the_address(url: str | None, local: bool) -> None
 def test_a_missing_package_is_named_with_the_command_that_installs_it() -> None:
     with pytest.raises(ConfigurationError, match="'no_such_sdk' is not installed") as caught:
         load_sdk("no_such_sdk")
-    hint = "in a clone of metaharness: uv sync --extra no_such_sdk; elsewhere: uv pip install 'no_such_sdk'"
-    assert caught.value.hint == hint
+    assert caught.value.hint == install_hint("no_such_sdk")
+    assert "no_such_sdk" in install_hint("no_such_sdk")
 
 
 @pytest.mark.parametrize("package", ["anthropic", "openai"])
@@ -530,5 +531,27 @@ def test_a_package_is_asked_for_in_the_versions_that_the_project_states(package:
     project = tomllib.loads((Path(__file__).resolve().parents[2] / "pyproject.toml").read_text(encoding="utf-8"))
     stated, _prices = project["project"]["optional-dependencies"][package]
     assert set(sdk_bounds(package).split(",")) == set(stated.removeprefix(package).split(","))
-    assert install_hint(package).endswith(f"elsewhere: uv pip install '{package}{sdk_bounds(package)}'")
-    assert "install 'metaharness" not in install_hint(package), "whoever owns that name on the index, it is not us"
+    assert "install metaharness" not in install_hint(package), "whoever owns that name on the index, it is not us"
+
+
+def test_a_clone_is_told_to_sync_its_own_environment(tmp_path: Path) -> None:
+    (tmp_path / "pyproject.toml").write_text('[project]\nname = "metaharness"\n')
+    told = install_command("openai<4,>=2", "openai", prefix=tmp_path / ".venv")
+    assert told == f"uv sync --directory {tmp_path} --inexact --extra openai"
+
+
+def test_a_uv_tool_is_told_to_install_its_folder_again_with_all_that_it_has(tmp_path: Path) -> None:
+    (tmp_path / "uv-receipt.toml").write_text(
+        '[tool]\nrequirements = [{ name = "metaharness", extras = ["prices"], directory = "/a clone" }, '
+        '{ name = "anthropic", specifier = ">=2" }, { name = "openai", specifier = ">=1" }]\n'
+    )
+    told = install_command("openai<4,>=2", "openai", prefix=tmp_path)
+    assert told == "uv tool install '/a clone[prices]' --with 'anthropic>=2' --with 'openai<4,>=2'"
+
+
+@pytest.mark.parametrize("receipt", ["", "not toml", '[tool]\nrequirements = [{ name = "metaharness" }]\n'])
+def test_any_other_python_is_named_in_the_command(receipt: str, tmp_path: Path) -> None:
+    (tmp_path / "uv-receipt.toml").write_text(receipt)
+    told = install_command("openai<4,>=2", "openai", prefix=tmp_path, executable="/some where/python")
+    assert "'/some where/python'" in told
+    assert told.endswith(" 'openai<4,>=2'")

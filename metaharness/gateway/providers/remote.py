@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 
 from metaharness.errors import ConfigurationError, FailureKind, ModelFailure
 from metaharness.gateway.deadline import within
+from metaharness.gateway.providers.installing import install_command
 from metaharness.messages import Completion, ModelRequest
 
 MAX_RETRIES = 2
@@ -63,12 +64,8 @@ def sdk_bounds(package: str) -> str:
 
 
 def install_hint(package: str, *, extra: str | None = None) -> str:
-    """How a package of an extra is installed; None: the extra has its name.
-
-    This package itself is on no index, so it is not named to a package manager.
-    """
-    requirement = f"{package}{sdk_bounds(package)}"
-    return f"in a clone of metaharness: uv sync --extra {extra or package}; elsewhere: uv pip install '{requirement}'"
+    """The command that installs a package of an extra; None: the extra has its name."""
+    return install_command(f"{package}{sdk_bounds(package)}", extra or package)
 
 
 def read_key(variable: str, *, placeholder: str | None = None) -> str:
