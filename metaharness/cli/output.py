@@ -78,14 +78,23 @@ def _next_steps(run: Run, missing: Mapping[int, list[Gap]]) -> list[str]:
     bound = run.spent_bound
     if bound is not None and (waiting or not run.all_proposed):
         on = f"to go on with a higher budget: {resume_command(run)} {FLAGS[bound]} N"
-        test = f"to test the best one with what is kept for it, once: metaharness finish {arguments}"
-        return [*mend, on, *([test] if run.ledger.kept_back(bound) and run.history.best() is not None else [])]
+        return [*mend, on, *(_test_within_bounds(run) if run.history.best() is not None else [])]
     if run.why_over() is None or waiting:
         return [*mend, f"to go on: {resume_command(run)}"]
     look = f"to look closer: metaharness scoreboard {arguments}"
     if run.history.best() is None:
         return [*mend, look]
     return [*mend, look, f"to test the best one on the sealed split, once: metaharness finish {arguments}"]
+
+
+def _test_within_bounds(run: Run) -> list[str]:
+    """How to test the best one: with what is kept for it, or with higher bounds where that is not enough."""
+    states = [state for state in bound_states(run.ledger) if state.finish_needs]
+    short = [state for state in states if state.finish_needs > state.kept_for_finish]
+    command = f"metaharness finish {_arguments(run)}"
+    if short:
+        return [f"to test the best one, once: {command} {' '.join(f'{FLAGS[state.bound]} N' for state in short)}"]
+    return [f"to test the best one with what is kept for it, once: {command}"] * bool(states)
 
 
 def _in_progress(history: History) -> bool:

@@ -37,13 +37,12 @@ def inherited(trace: CaseTrace) -> CaseTrace:
 async def regraded(trace: CaseTrace, case: Case, grader: Grader) -> CaseTrace:
     """An answered trace of another run with one grade more; without a value where the evaluator fails.
 
-    Of the judge's earlier calls those stay that were answered: they say how the earlier grades came about.
+    The judge's calls are those of the new grade; how the earlier grades came about stands in the other run.
 
     Raises:
         ConfigurationError: The judge cannot be used as configured.
     """
     asked = [call for call in trace.calls if call.door != JUDGE]
-    earlier = [call for call in trace.calls if call.door == JUDGE and call.response is not None]
     graded = await grader.grade(case, trace.trial, trace.output, asked)
     return trace.model_copy(
         update={
@@ -51,6 +50,6 @@ async def regraded(trace: CaseTrace, case: Case, grader: Grader) -> CaseTrace:
             "expected": case.expected,
             "grades": [*trace.grades, *graded.grades],
             "error": graded.error,
-            "calls": [*inherited_calls([*asked, *earlier]), *graded.calls],
+            "calls": [*inherited_calls(asked), *graded.calls],
         }
     )

@@ -45,7 +45,8 @@ def state_line(state: BoundState) -> str:
     spent, limit, unspent = (amount(state.bound, value) for value in (state.spent, state.limit, state.unspent))
     kept, needs = (amount(state.bound, value) for value in (state.kept_for_finish, state.finish_needs))
     said = f", {kept} of it kept for finish" if state.finish_needs else ""
-    said += f", which needs {needs}" if state.finish_needs > state.kept_for_finish else ""
+    if state.finish_needs > state.kept_for_finish:
+        said = f"; finish needs {needs}"
     return f"budget of {BOUND_NAMES[state.bound]}: {spent} of {limit} spent, {unspent} unspent{said}"
 
 

@@ -22,7 +22,7 @@ import anyio
 from anyio.streams.memory import MemoryObjectReceiveStream
 
 from metaharness.configuration import Budget, RunConfig, RunRecord
-from metaharness.errors import IncompleteError
+from metaharness.errors import IncompleteError, UsageError
 from metaharness.evaluation.grading import Grader
 from metaharness.evaluation.regrading import JUDGE, inherited, regraded, was_answered
 from metaharness.evaluation.session import Doors
@@ -113,20 +113,21 @@ class Regrading:
             MetaharnessError: The run is being recorded or is damaged, or the domain cannot be used.
         """
         source = open_source(path)
-        ground = prepare(source.record.config)
+        config = _config(source, judge)
+        ground = prepare(config)  # with the judge that is asked: a script of its answers is no part of the domain
         current = hashes(ground)
         check_cases(source, ground, current)
         begun = unfinished_fork(path.parent, name, source.record, judge, current)
         if begun is not None:
             config = load_record(begun).config
             bounds = bounds_now(RunStore.open(begun, record=False))
+            _check_prices(begun, config, prices or {})
         else:
-            config = _config(source, judge)
+            config = config.model_copy(update={"prices": {**config.prices, **(prices or {})}})
             bounds = config.budget
             check_changed(source, config, current, force=force)
-        config = config.model_copy(update={"prices": {**config.prices, **(prices or {})}})
         ledger = Ledger(with_raised(bounds, raised), PriceTable(config.prices))
-        ledger.check_prices(spec for role, spec in config.models.items() if role == JUDGE)
+        ledger.check_prices(config.models.values())  # of all: the fork can be resumed
         store = _create(source, config, ground, name) if begun is None else _reopen(begun, ground, ledger)
         with closed_on_error(store):
             return cls(source, store, config, ground, ledger, providers=providers)._begun()
@@ -281,7 +282,7 @@ class Regrading:
         return IncompleteError(
             f"{count:,} of {total:,} stored answers could not be graded: {why}",
             hint=f"`{regrade_command(self.store)}{more}` grades them again; mend the evaluator where it is at "
-            "fault; --accept-missing ends it with bounds",
+            "fault; --accept-missing ends it with bounds; --force --name NEW also asks a judge anew that has answered",
         )
 
     # -- scores, rounds, verdicts --------------------------------------------------------------------------------
@@ -330,6 +331,18 @@ class Regrading:
             )
             score = self.store.write_score(number, made)
         history.put(number, score=score)
+
+
+def _check_prices(begun: Path, config: RunConfig, prices: Mapping[str, tuple[float, float]]) -> None:
+    """Make sure that a fork goes on with the prices it was begun with: it can be opened with no others.
+
+    Raises:
+        UsageError: Others were given.
+    """
+    if any(config.prices.get(model) != price for model, price in prices.items()):
+        raise UsageError(
+            f"run {begun.name} was begun with other prices", hint="leave --price out, or begin another with --name NEW"
+        )
 
 
 def _config(source: History, judge: ModelSpec | None) -> RunConfig:

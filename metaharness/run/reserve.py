@@ -11,22 +11,24 @@ Nothing is kept of a bound without a limit, nor for a domain without test cases.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from metaharness.configuration import Budget
 from metaharness.domain import Domain
 from metaharness.gateway.budget import BOUNDS, CALL_BOUNDS, Bound, Estimate, Ledger
+from metaharness.gateway.prices import PriceTable
 from metaharness.history import History
 from metaharness.holdout import sealed_size
-from metaharness.messages import ModelRequest
-from metaharness.records import CaseTrace
+from metaharness.messages import ModelRequest, Usage
+from metaharness.records import Call, CaseTrace
 from metaharness.run.ground import TESTED
 from metaharness.run.rates import Cost, Rate, cost, rate_of_traces, spec_of
 from metaharness.run.recorder import Tell
 from metaharness.scoring.scoreboard import Iteration
 
 _NANO = 1_000_000_000
+_WITHOUT_TEXTS: Mapping[str, object] = {"request": {}, "response": None}
 
 
 def bounded(limits: Budget) -> bool:
@@ -59,6 +61,7 @@ class Reserve:
         self._cases = sealed_size(domain)[0] if bounded(ledger.limits) else 0
         self._estimated = any(getattr(ledger.limits, bound) is not None for bound in CALL_BOUNDS)
         self._by_hand = False
+        self._prices = PriceTable(self._config.prices)
         self._taken: dict[int, tuple[int, _Taken]] = {}
         self._amounts: dict[Bound, float] = {}
 
@@ -132,8 +135,15 @@ class Reserve:
             for call in trace.calls
             if call.request
         ]
-        calls = [call.model_copy(update={"request": {}, "response": None}) for call in trace.calls]
+        calls = [call.model_copy(update={**_WITHOUT_TEXTS, "usd": self._usd(call)}) for call in trace.calls]
         return trace.model_copy(update={"calls": calls, "input": None, "output": None}), _largest(sizes)
+
+    def _usd(self, call: Call) -> float | None:
+        """What a call has cost, also where the price was not known yet when it was made, as in the source of a fork."""
+        if call.usd is not None or call.error is not None:
+            return call.usd
+        usage = Usage(input_tokens=call.input_tokens, output_tokens=call.output_tokens)
+        return self._prices.cost(spec_of(self._config, call), usage)
 
 
 def _largest(estimates: Iterable[Estimate]) -> Estimate:

@@ -22,6 +22,7 @@ from regrade_kit import (
 )
 from run_kit import RAISES, Toy, finish, harness, lines, recorded, rules, searched, write_toy
 
+from metaharness.configuration import Budget
 from metaharness.domain import evaluator_hash
 from metaharness.errors import DomainError, IncompleteError, RunLockedError, UsageError
 from metaharness.history import History
@@ -137,9 +138,39 @@ async def test_grades_of_a_fork_can_be_graded_anew_in_their_turn(tmp_path: Path)
     third = await graded_anew(second.store.path, name="third")
     line = trace_lines(third.store.path, 0)["search-05"]
     assert [grade["value"] for grade in line["grades"]] == [0, 0, 1]
-    assert [(call["door"], call["cached"]) for call in line["calls"]] == [("model", True), ("judge", True)]
+    assert [(call["door"], call["cached"]) for call in line["calls"]] == [("model", True)]
     assert third.record.forked_from == "second"
     assert lines(third.store.path / "calls.jsonl") == []
+
+
+async def test_what_is_kept_for_finish_does_not_grow_with_every_grading(tmp_path: Path) -> None:
+    toy, path = await regrade_toy(tmp_path)
+    evaluate_with(toy, JUDGED)
+    judge = judge_of(tmp_path / "judge.jsonl")
+    kept = []
+    for name in ("second", "third", "fourth"):
+        path = (await graded_anew(path, name=name, judge=judge, raised=Budget(calls=1_000), force=True)).store.path
+        async with Run.open(path) as run:
+            kept.append(run.ledger.kept_back("calls"))
+    assert kept[0] > 0
+    assert kept == [kept[0]] * 3
+
+
+async def test_a_fork_whose_judge_answers_from_a_file_of_the_domain_can_be_gone_on_with(tmp_path: Path) -> None:
+    toy, path = await regrade_toy(tmp_path)
+    evaluate_with(toy, JUDGED)
+    fork = await graded_anew(path, name="second", judge=judge_of(toy.folder / "judge.jsonl"))
+    async with Run.open(fork.store.path) as run:
+        assert run.why_over() is not None
+
+
+async def test_a_fork_that_was_begun_goes_on_with_its_own_prices(tmp_path: Path) -> None:
+    toy, path = await regrade_toy(tmp_path)
+    evaluate_with(toy, JUDGED)
+    with pytest.raises(IncompleteError):
+        await graded_anew(path, name="second")
+    with pytest.raises(UsageError, match="begun with other prices"):
+        await graded_anew(path, name="second", prices={"openai:m": (1.0, 2.0)})
 
 
 async def test_what_was_not_answered_stays_as_it_was(tmp_path: Path) -> None:
