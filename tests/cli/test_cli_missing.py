@@ -94,6 +94,7 @@ def test_evaluate_says_it_of_its_harness(toy: Toy) -> None:
     assert said.code == 0
     assert f"cases: 2 evaluator_error, {CASES - 2} ok (2 of 12 missing, between 0.250 and 0.417)" in said.out
     assert said.err.splitlines() == [
+        "sandbox: process",
         "2 of 12 pairs of 00_plain have no value (evaluator_error): label",
         "to have every value: mend the evaluator and evaluate again",
     ]
@@ -103,7 +104,7 @@ def test_evaluate_says_it_of_its_harness(toy: Toy) -> None:
 def test_evaluate_gives_no_such_advice_where_the_model_fails(toy: Toy) -> None:
     toy.write_script([{"contains": "item 09", "error": OVERLOADED}, *rules()])
     said = say("evaluate", toy.folder / "baselines" / "00_plain.py", *toy.arguments())
-    assert said.err == f"1 of 12 pairs of 00_plain has no value (infrastructure): {SHOWN}\n"
+    assert said.err == f"sandbox: process\n1 of 12 pairs of 00_plain has no value (infrastructure): {SHOWN}\n"
 
 
 def test_an_incomplete_candidate_is_shown_with_bounds_and_is_neither_incumbent_nor_on_the_frontier(
