@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import signal
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -152,41 +152,33 @@ async def _until_signal(
     harness: Path, config: RunConfig, split: Split, ladder: bool, first_trial: int
 ) -> tuple[bool, Evaluation | None]:
     """The evaluation beside a task that listens for signals: the first lets what is in the air end."""
-    import anyio
-
+    from metaharness.cli.signals import until_signal
     from metaharness.run.standalone import evaluate_harness
-    from metaharness.run.ungroup import ungrouped
+
+    line, stop = Line(), _Stop()
+    doing = partial(
+        evaluate_harness,
+        harness,
+        config,
+        split=split,
+        ladder=ladder,
+        first_trial=first_trial,
+        announce=lambda told: line.say(sandbox_line(told)),
+        listen=_Counter(line),
+        stop=lambda: stop.stopping,
+    )
+    result = await until_signal(stop, doing, line.clear, fate="finished")
+    return stop.stopping, result
+
+
+class _Stop:
+    """Whether a signal has asked for the end."""
 
     stopping = False
-    line = Line()
-    result: Evaluation | None = None
-    with ungrouped():
-        async with anyio.create_task_group() as group:
 
-            async def listen() -> None:
-                nonlocal stopping
-                with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-                    async for _ in signals:
-                        if stopping:
-                            group.cancel_scope.cancel()
-                        stopping = True
-
-            group.start_soon(listen)
-            try:
-                result = await evaluate_harness(
-                    harness,
-                    config,
-                    split=split,
-                    ladder=ladder,
-                    first_trial=first_trial,
-                    announce=lambda told: line.say(sandbox_line(told)),
-                    listen=_Counter(line),
-                    stop=lambda: stopping,
-                )
-            finally:
-                line.clear()
-            group.cancel_scope.cancel()
-    return stopping, result
+    def stop(self) -> None:
+        """Ask for it."""
+        self.stopping = True
 
 
 class _Counter:

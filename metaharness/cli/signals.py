@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 if TYPE_CHECKING:
@@ -26,13 +27,16 @@ class Stoppable(Protocol):
         ...
 
 
-async def until_signal(work: Stoppable, doing: Callable[[], Awaitable[T]], clear: Callable[[], None]) -> T | None:
+async def until_signal(
+    work: Stoppable, doing: Callable[[], Awaitable[T]], clear: Callable[[], None], *, fate: str = "finished and written"
+) -> T | None:
     """What `doing` returns; None where a second signal has dropped what was in the air.
 
     Args:
         work: Stopped by the first signal.
         doing: Begins the work and waits for its end.
         clear: Takes a changing line away; called before anything is said, and at the end.
+        fate: What becomes of what is in the air, as the first signal is answered.
 
     Raises:
         Whatever `doing` raises, not in a group.
@@ -42,27 +46,31 @@ async def until_signal(work: Stoppable, doing: Callable[[], Awaitable[T]], clear
     from metaharness.run.ungroup import ungrouped
 
     done: T | None = None
+    listening = anyio.CancelScope()
     try:
         with ungrouped():
             async with anyio.create_task_group() as group:
-                group.start_soon(_stop_on_signal, work, group.cancel_scope, clear)
+                group.start_soon(_on_signals, work, listening, group.cancel_scope, partial(_say, clear, fate))
                 done = await doing()
-                group.cancel_scope.cancel()
+                listening.cancel()
     finally:
         clear()
     return done
 
 
-async def _stop_on_signal(work: Stoppable, cancel: CancelScope, clear: Callable[[], None]) -> None:
-    """Listen until cancelled."""
+async def _on_signals(work: Stoppable, listening: CancelScope, all_of_it: CancelScope, say: Callable[[], None]) -> None:
+    """Stop the work at the first signal, cancel all of it at the second."""
     import anyio
 
-    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+    with listening, anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
         async for _ in signals:
-            clear()
             if work.stopping:
-                cancel.cancel()
+                all_of_it.cancel()
                 return
             work.stop()
-            message = "stopping: what is in the air is finished and written; once more to stop at once"
-            print(message, file=sys.stderr, flush=True)
+            say()
+
+
+def _say(clear: Callable[[], None], fate: str) -> None:
+    clear()
+    print(f"stopping: what is in the air is {fate}; once more to stop at once", file=sys.stderr, flush=True)

@@ -65,14 +65,13 @@ class _Request(ModelRequest):
 class Session:
     """A worker that holds one candidate. `ask` may be called by several tasks at once: one thread each inside."""
 
-    def __init__(
-        self, process: SandboxProcess, plan: EvaluationPlan, doors: Doors, group: TaskGroup, threads: int
-    ) -> None:
+    def __init__(self, process: SandboxProcess, plan: EvaluationPlan, doors: Doors, threads: int) -> None:
         self._process = process
         self._plan = plan
         self._threads = threads
         self._doors = doors
-        self._group = group
+        self._running = anyio.CancelScope()
+        self._group: TaskGroup
         self._writing = anyio.Lock(fast_acquire=True)
         self._sends: set[anyio.CancelScope] = set()
         self._scopes: dict[int, Scope] = {}
@@ -87,6 +86,18 @@ class Session:
         """Why nothing can be asked any more: the worker hung, died or broke the protocol."""
         self.fatal: MetaharnessError | None = None
         """Not the candidate's doing, and no further worker would fare better: the evaluation has to stop."""
+
+    async def run(self) -> None:
+        """Take in what the worker says, until `stop`."""
+        with self._running:
+            async with anyio.create_task_group() as self._group:
+                self._group.start_soon(self._read)
+                self._group.start_soon(self._watch)
+                self._group.start_soon(self._drain)
+
+    def stop(self) -> None:
+        """End `run` and every call that is still open."""
+        self._running.cancel()
 
     # -- what the evaluation calls -------------------------------------------------------------------------------
 
@@ -182,7 +193,7 @@ class Session:
             finally:
                 self._sends.discard(cancel)
 
-    async def read(self) -> None:
+    async def _read(self) -> None:
         """Take in the worker's frames until it is lost."""
         frames = FrameReader()
         try:
@@ -206,7 +217,7 @@ class Session:
         how = f": {self._process.ended_because}" if self._process.ended_because else _how(status)
         self._lose(f"the worker died{how}" + (f", saying:\n{words}" if words else ""), timed_out=False)
 
-    async def watch(self) -> None:
+    async def _watch(self) -> None:
         """Give the worker up when a clock has run out."""
         while self.lost is None:
             clocks = [scope.clock for scope in self._scopes.values()]
@@ -217,7 +228,7 @@ class Session:
                 return
             await anyio.sleep(min(0.25, max(soonest, 0.001)))
 
-    async def drain(self) -> None:
+    async def _drain(self) -> None:
         """Keep the end of what the process prints on its own stdout and stderr."""
         output = self._process.output
         try:
@@ -301,12 +312,10 @@ async def open_session(
     process = await sandbox.start(python, Path(plan.candidate_path))
     try:
         async with anyio.create_task_group() as group:
-            session = Session(process, plan, doors, group, threads)
-            group.start_soon(session.read)
-            group.start_soon(session.watch)
-            group.start_soon(session.drain)
+            session = Session(process, plan, doors, threads)
+            group.start_soon(session.run)
             yield session
-            group.cancel_scope.cancel()
+            session.stop()
     finally:
         with anyio.CancelScope(shield=True):
             await process.end()
