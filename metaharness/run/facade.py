@@ -214,12 +214,7 @@ class Run:
 
     async def reopen(self) -> None:
         """Ask the missing pairs of closed rounds again, and speak the verdicts of those anew."""
-        closed = len(self.history.closed_rounds)
-        missing = [
-            iteration
-            for iteration in self.history
-            if iteration.state in ("incomplete", "pending") and iteration.proposal.round < closed
-        ]
+        missing = self._rounds.left_over()
         for iteration in missing:
             if self.stopping or not self._rounds.calls_left:
                 break

@@ -106,6 +106,12 @@ class Rounds:
         newest = takewhile(lambda iteration: iteration.proposal.round == number, reversed(self.history.iterations))
         return list(newest)[::-1]
 
+    def left_over(self) -> list[Iteration]:
+        """The candidates of closed rounds of which not every pair has been evaluated."""
+        closed = len(self.history.closed_rounds)
+        states = ("incomplete", "pending")
+        return [one for one in self.history if one.state in states and one.proposal.round < closed]
+
     @property
     def in_progress(self) -> bool:
         """Whether a round was begun and is not closed."""
