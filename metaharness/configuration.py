@@ -7,6 +7,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from metaharness.messages import ModelSpec, Record
 from metaharness.records import SCHEMA_VERSION, ObjectiveRecord, Role
 
+AGENT = "agent"
+"""The proposer that is no part of this process: a coding agent that works with the tools."""
+
 
 class Budget(Record):
     """Upper bounds of a run; None means no bound."""
@@ -32,6 +35,7 @@ class RunConfig(BaseModel):
     """Passed to the domain's factory, such as `data`."""
     models: dict[Role, ModelSpec]
     proposer: str = "scripted"
+    """What writes candidates; `agent`: whoever hands them in from outside, over MCP or with `submit`."""
     iterations: int = Field(default=10, ge=0)
     """Candidates to propose, baselines not counted."""
     candidates_per_round: int = Field(default=1, ge=1)

@@ -273,6 +273,21 @@ def read_candidate(path: Path) -> Proposal:
     )
 
 
+def read_baselines(domain: Domain) -> list[Proposal]:
+    """The baselines of a domain, as candidates of round 0.
+
+    Raises:
+        DomainError: There are none.
+    """
+    found = [read_candidate(path) for path in domain.baselines()]
+    if not found:
+        raise DomainError(
+            f"{domain.name} has no baselines in {domain.root / 'baselines'}",
+            hint="add at least one harness there, such as baselines/zero_shot.py: it becomes iteration 000",
+        )
+    return found
+
+
 def _files_in(folder: Path) -> Iterator[Path]:
     """The files of a candidate. What is neither file nor folder is refused: else it would be missing unseen."""
     for entry in sorted(folder.rglob("*")):

@@ -8,8 +8,8 @@ from contextlib import aclosing
 import anyio
 
 from metaharness.errors import MetaharnessError
+from metaharness.loading import read_baselines
 from metaharness.proposers import Proposer
-from metaharness.proposers.scripted import read_baselines
 from metaharness.records import Proposal
 from metaharness.run import Round, Run
 from metaharness.run.ungroup import ungrouped

@@ -23,7 +23,9 @@ Iterations = Annotated[
 ]
 PerRound = Annotated[int, typer.Option("--candidates-per-round", "-k", min=1, help="Candidates per round.")]
 Patience = Annotated[int | None, typer.Option(min=1, help="Stop after so many rounds without a new incumbent.")]
-ProposerName = Annotated[str, typer.Option("--proposer", "-p", help="What writes candidates: scripted.")]
+ProposerName = Annotated[
+    str, typer.Option("--proposer", "-p", help="What writes candidates: scripted, or agent (see `serve`).")
+]
 RunId = Annotated[str | None, typer.Option("--name", help="The run's id. Default: the time.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")]
 MaxCandidates = Annotated[int | None, typer.Option("--budget-candidates", min=0, help="At most so many candidates.")]

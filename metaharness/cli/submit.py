@@ -100,11 +100,12 @@ async def _add(
     from metaharness.cli.progress import Progress
     from metaharness.cli.signals import until_signal
     from metaharness.run import Run
+    from metaharness.run.outside import add
 
     async with Run.open(path, raised=raised, cache=False if no_cache else None) as run:
         run.listener = progress = Progress(run, quiet=quiet)
         progress.begin()
-        return run, await until_signal(run, partial(run.add, proposal), progress.clear)
+        return run, await until_signal(run, partial(add, run, proposal), progress.clear)
 
 
 def _with_incumbent(iteration: Iteration) -> tuple[int, ...]:

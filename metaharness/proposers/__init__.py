@@ -1,16 +1,17 @@
-"""What writes candidates. An external agent over MCP is not one of these: it is a second caller of `Run`."""
+"""What writes candidates. `agent` writes none here: it is a second caller of `Run`, over MCP or the command line."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from typing import Protocol
 
+from metaharness.configuration import AGENT
 from metaharness.errors import UsageError
 from metaharness.proposers.scripted import ScriptedProposer
 from metaharness.records import Proposal
 from metaharness.run import Round
 
-PROPOSERS = ("scripted",)
+PROPOSERS = ("scripted", AGENT)
 
 
 class Proposer(Protocol):
@@ -25,4 +26,6 @@ def open_proposer(name: str) -> Proposer:
     """The proposer of that name. Raises UsageError when there is none."""
     if name == "scripted":
         return ScriptedProposer()
+    if name == AGENT:
+        return ScriptedProposer(())  # is never asked: a run that waits for an agent begins no round by itself
     raise UsageError(f"no proposer {name!r}", hint=f"valid: {', '.join(PROPOSERS)}")

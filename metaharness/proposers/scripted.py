@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 
 from metaharness.domain import Domain, candidates_in
-from metaharness.errors import DomainError, UsageError
+from metaharness.errors import UsageError
 from metaharness.loading import read_candidate
 from metaharness.records import Proposal
 from metaharness.run import Round
@@ -40,20 +40,5 @@ def read_proposals(domain: Domain) -> list[Proposal]:
             f"{folder} holds no proposals for the scripted proposer",
             hint="put candidates there (NAME.py, or NAME/harness.py with proposal.json), or score the baselines alone "
             "with --iterations 0 and hand candidates in with `metaharness submit`",
-        )
-    return found
-
-
-def read_baselines(domain: Domain) -> list[Proposal]:
-    """The baselines of a domain, as candidates of round 0.
-
-    Raises:
-        DomainError: There are none.
-    """
-    found = [read_candidate(path) for path in domain.baselines()]
-    if not found:
-        raise DomainError(
-            f"{domain.name} has no baselines in {domain.root / 'baselines'}",
-            hint="add at least one harness there, such as baselines/zero_shot.py: it becomes iteration 000",
         )
     return found

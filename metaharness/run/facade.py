@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -27,16 +25,13 @@ from metaharness.run.recorder import Recorder
 from metaharness.run.recording import closed_on_error, open_recording, recorded_seconds
 from metaharness.run.reserve import Reserve
 from metaharness.run.rounds import Round, Rounds, check_answered, check_baselines, round_facts
-from metaharness.run.summaries import cost_page, evaluated, proposed, summary_page, summary_row, write_derived
+from metaharness.run.summaries import Derived, evaluated, proposed, tried_pairs
 from metaharness.run.tampering import Watch
 from metaharness.run.ungroup import ungrouped
 from metaharness.scoring.scoreboard import Iteration
 from metaharness.store import RunStore
 
 R = TypeVar("R", Round, Round | None)
-
-SUMMARY_SECONDS = 1.0
-"""How old `summary.json` and `cost.json` may be while a search goes on; they are written anew at its end."""
 
 Listener = Callable[[str, Mapping[str, Any]], None]
 
@@ -64,23 +59,23 @@ class Run:
         self.ledger = ledger
         self.listener: Listener = lambda _kind, _fields: None
         """Told every event as it is recorded; for a display of progress."""
-        self._summarised = -math.inf
+        self._derived = Derived(self.history, ledger)
         self._round: Round | None = None
         self._taken: set[int] = set()
-        self._machinery = Machinery(config, ground, store.journal, ledger, runner=runner, providers=providers)
-        self.sandbox_told = self._machinery.sandbox_told
+        self.machinery = Machinery(config, ground, store.journal, ledger, runner=runner, providers=providers)
+        self.sandbox_told = self.machinery.sandbox_told
         evaluating = Evaluating(
             store,
             store,
             config,
             ground,
-            self._machinery.runner,
-            self._machinery.doors,
+            self.machinery.runner,
+            self.machinery.doors,
             self.ledger,
             self._case_ended,
         )
-        self._recorder = Recorder(store, self.history, evaluating, self._tell)
-        self._rounds = Rounds(self.history, config, ledger, ground.domain, self._recorder.pairs_per_candidate)
+        self.recorder = Recorder(store, self.history, evaluating, self._tell)
+        self._rounds = Rounds(self.history, config, ledger, ground.domain, self.recorder.pairs_per_candidate)
         self._warnings = Warnings(ledger, store, self._tell)
         self._reserve = Reserve(self.history, ground.domain, ledger, self._tell)
         self._watch = Watch(store, self.history, ground, self._tell)
@@ -151,7 +146,7 @@ class Run:
             ledger.restore(
                 (),
                 candidates=proposed(run.history),
-                case_evaluations=sum(run._charged(iteration) for iteration in run.history),
+                case_evaluations=sum(run._charged(iteration) for iteration in run.history) + tried_pairs(store),
                 seconds=recorded_seconds(run.history),
             )
             run.rebuild_summaries()
@@ -160,14 +155,14 @@ class Run:
         return run
 
     async def __aenter__(self) -> Self:
-        await self._machinery.__aenter__()
+        await self.machinery.__aenter__()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         try:
-            await self._machinery.__aexit__(kind, error, traceback)
+            await self.machinery.__aexit__(kind, error, traceback)
         finally:
             self.store.close()
 
@@ -184,11 +179,11 @@ class Run:
     @property
     def stopping(self) -> bool:
         """Whether a stop was asked for."""
-        return self._machinery.stopping
+        return self.machinery.stopping
 
     def stop(self) -> None:
         """Start nothing new. What is in the air ends and is written."""
-        self._machinery.stopping = True
+        self.machinery.stopping = True
 
     @property
     def unfinished(self) -> bool:
@@ -201,6 +196,11 @@ class Run:
         return self._rounds.all_proposed
 
     @property
+    def of_agent(self) -> bool:
+        """Whether the candidates of the search itself are handed in from outside."""
+        return self._rounds.of_agent
+
+    @property
     def spent_bound(self) -> Bound | None:
         """The bound of the budget that keeps the search from going on; None when none does."""
         return self._rounds.spent_bound()
@@ -208,13 +208,17 @@ class Run:
     @property
     def pairs_per_candidate(self) -> int:
         """How many pairs of case and trial one candidate is evaluated on."""
-        return self._recorder.pairs_per_candidate
+        return self.recorder.pairs_per_candidate
 
     # -- rounds --------------------------------------------------------------------------------------------------
 
-    async def reopen(self) -> None:
-        """Ask the missing pairs of closed rounds again, and speak the verdicts of those anew."""
-        missing = self._rounds.left_over()
+    async def reopen(self, only: Collection[int] | None = None) -> None:
+        """Ask the missing pairs of closed rounds again, and speak the verdicts of those anew.
+
+        Args:
+            only: The numbers of the iterations to do that for; None: all.
+        """
+        missing = [iteration for iteration in self._rounds.left_over() if only is None or iteration.number in only]
         for iteration in missing:
             if self.stopping or not self._rounds.calls_left:
                 break
@@ -246,12 +250,15 @@ class Run:
         """Why no further round begins; None while one may."""
         return self._rounds.why_over()
 
-    async def submit(self, proposal: Proposal, *, by_hand: bool = False) -> Iteration:
+    async def submit(
+        self, proposal: Proposal, *, by_hand: bool = False, reads: Sequence[Mapping[str, Any]] = ()
+    ) -> Iteration:
         """Record a candidate and send it up the ladder. What the ladder rejects is recorded too.
 
         Args:
             proposal: The candidate.
-            by_hand: Whether it comes from outside the search; `add` passes this.
+            by_hand: Whether it comes from outside the search; `hand_in` passes this.
+            reads: What its proposer had read, as `store.append_read` returned it.
 
         Raises:
             UsageError: The round has no open slot.
@@ -264,8 +271,8 @@ class Run:
         self._taken.add(slots[0])
         if round_.number > 0 and not by_hand:
             self.ledger.charge_candidate()
-        self.ledger.charge_case_evaluations(self._recorder.pairs_per_candidate)
-        found = self._recorder.admit(proposal.files, baseline=round_.number == 0)
+        self.ledger.charge_case_evaluations(self.recorder.pairs_per_candidate)
+        found = self.recorder.admit(proposal.files, baseline=round_.number == 0)
         parents = proposal.parents or ((round_.incumbent.number,) if round_.incumbent is not None else ())
         record = self.store.add_iteration(
             replace(proposal, files=found.files, parents=parents),
@@ -273,35 +280,37 @@ class Run:
             slot=slots[0],
             by_hand=by_hand,
             flags=found.flags,
+            reads=reads,
         )
         number = record.iteration
         self.history.add(Iteration(record))
         self._tell("submitted", iteration=number, name=record.name, round=round_.number)
         self._warnings.check()
         if found.rejection is not None:
-            return self._after_ladder(self._recorder.reject(number, found.rejection))
+            return self._after_ladder(self.recorder.reject(number, found.rejection))
         with ungrouped():
-            return self._after_ladder(await self._recorder.climb(number))
+            return self._after_ladder(await self.recorder.climb(number))
 
-    async def add(self, proposal: Proposal) -> Iteration:
-        """Make a candidate from outside the search an iteration: a round of its own, with ladder, score and verdict.
-
-        Returns the iteration as it stands then; without a verdict when a stop came between: `resume` ends its round.
+    async def hand_in(self, proposal: Proposal, *, reads: Sequence[Mapping[str, Any]] = ()) -> Iteration:
+        """Record a candidate from outside, in a round of its own, and send it up the ladder; `end_round` evaluates it.
 
         Raises:
-            UsageError: A round was begun and is not closed, a parent does not exist, or the budget of case
-                evaluations does not allow another candidate. None was recorded.
+            UsageError: A round was begun and is not closed, a parent does not exist, or the budget does not allow
+                another candidate. None was recorded.
         """
-        try:
-            self._reserve.keep(by_hand=True)
-            for parent in proposal.parents:
-                self.history.iteration(parent)
-            round_ = self._begin(self._rounds.by_hand())
-            iteration = await self.evaluate(await self.submit(proposal, by_hand=True))
+        self._reserve.keep(by_hand=True)
+        for parent in proposal.parents:
+            self.history.iteration(parent)
+        round_ = self._begin(self._rounds.outside())
+        iteration = await self.submit(proposal, by_hand=not self._rounds.of_agent, reads=reads)
+        if iteration.rejection is not None:
             self.close_round(round_)
-        finally:
-            self.end((None if self.unfinished else self.why_over()) or "stopped")
         return self.history.iteration(iteration.number)
+
+    def round_in_progress(self) -> Round | None:
+        """The round that was begun and is not closed, round 0 before it was begun; None when there is none."""
+        begun = self._rounds.in_progress or not self.history.closed_rounds
+        return self._begin(self._rounds.next()) if begun else None
 
     async def evaluate(self, iteration: Iteration) -> Iteration:
         """Evaluate what is left of a candidate, and score it once every planned pair has been evaluated.
@@ -314,7 +323,7 @@ class Run:
         if iteration.rejection is not None:
             return iteration
         with ungrouped():
-            changed = self._after_ladder(await self._recorder.evaluate(iteration))
+            changed = self._after_ladder(await self.recorder.evaluate(iteration))
         self._reserve.keep()
         return changed
 
@@ -339,10 +348,9 @@ class Run:
         self._reserve.keep()
         for verdict in verdicts:
             changed = self.history.put(verdict.iteration, verdict=verdict)
-            self.store.append_summary(summary_row(changed, self.history.objectives[0].name))
+            self._derived.add(changed)
         self._watch.keep(self._rounds.members(closed.number))
-        if time.monotonic() - self._summarised >= SUMMARY_SECONDS:
-            self._write_summaries("running")
+        self._derived.write()
         return True
 
     def fail_proposer(self, error: Exception) -> None:
@@ -353,12 +361,11 @@ class Run:
     def end(self, reason: str) -> None:
         """The search is over, or was stopped."""
         self._tell("ended", reason=reason)
-        self._write_summaries(reason)
+        self._derived.write(reason)
 
     def rebuild_summaries(self) -> None:
         """Write every derived file anew from what is recorded."""
-        write_derived(self.history, self.ledger, "running")
-        self._summarised = time.monotonic()
+        self._derived.rebuild()
 
     # -- inside --------------------------------------------------------------------------------------------------
 
@@ -376,15 +383,10 @@ class Run:
         self._taken = set()
         return round_
 
-    def _write_summaries(self, status: str) -> None:
-        self.store.write_summary(summary_page(self.history, status, self.spent.model_dump()))
-        self.store.write_cost(cost_page(self.ledger))
-        self._summarised = time.monotonic()
-
     def _after_ladder(self, iteration: Iteration) -> Iteration:
         """Give back what was counted for a candidate that has just been rejected; a baseline ends the run."""
         if iteration.rejection is not None:
-            unused = self._recorder.pairs_per_candidate - evaluated(self.history, iteration)
+            unused = self.recorder.pairs_per_candidate - evaluated(self.history, iteration)
             self.ledger.refund_case_evaluations(unused)
             if iteration.is_baseline:
                 check_baselines(self.history, self._rounds.baselines)
@@ -392,4 +394,4 @@ class Run:
 
     def _charged(self, iteration: Iteration) -> int:
         """How many pairs of an iteration the ledger has counted."""
-        return self._recorder.pairs_per_candidate if iteration.rejection is None else evaluated(self.history, iteration)
+        return self.recorder.pairs_per_candidate if iteration.rejection is None else evaluated(self.history, iteration)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import takewhile
 from typing import Any
 
-from metaharness.configuration import RunConfig
+from metaharness.configuration import AGENT, RunConfig
 from metaharness.domain import Domain
 from metaharness.errors import DomainError, IncompleteError, UsageError
 from metaharness.gateway.budget import BOUND_NAMES, CALL_BOUNDS, Bound, Ledger
@@ -18,6 +18,8 @@ from metaharness.run.evaluating import why_missing
 from metaharness.scoring.scoreboard import Iteration, incumbent
 from metaharness.scoring.verdicts import judge
 from metaharness.store import command_on
+
+WAITING = "it waits for candidates from outside"
 
 
 @dataclass(frozen=True)
@@ -63,11 +65,17 @@ class Rounds:
             return self._round(number, self.baselines, present)
         return self._round(number, len(present) if _by_hand(present) else self._width(len(present)), present)
 
-    def by_hand(self) -> Round:
-        """A round of one slot outside the search, whether that is over or not.
+    @property
+    def of_agent(self) -> bool:
+        """Whether the candidates of the search itself are handed in from outside."""
+        return self.config.proposer == AGENT
+
+    def outside(self) -> Round:
+        """A round of one slot for a candidate from outside; beside the search, where that has a proposer of its own.
 
         Raises:
-            UsageError: A round was begun and is not closed, or the budget does not allow another evaluation.
+            UsageError: A round was begun and is not closed, the search of an agent is over, or the budget does not
+                allow another evaluation.
         """
         number = len(self.history.closed_rounds)
         if number == 0 or self.in_progress:
@@ -75,11 +83,11 @@ class Rounds:
                 f"round {number} of this run has not ended",
                 hint=f"`{command_on(self.history.store.path, 'resume')}` ends it; then submit again",
             )
-        unaffordable = self._why_unaffordable(self._spent_evaluating_bound())
-        if unaffordable is not None:
+        over = self._why_ended() if self.of_agent else self._why_unaffordable(self._spent_evaluating_bound())
+        if over is not None:
             raise UsageError(
-                f"{unaffordable}, so none can be handed in",
-                hint="raise it: `metaharness submit --help` names the option",
+                f"{over}, so none can be handed in",
+                hint="a person may raise it, where it is a budget: `metaharness submit --help` names the option",
             )
         return self._round(number, 1, [])
 
@@ -118,10 +126,13 @@ class Rounds:
         return bool(self.members(len(self.history.closed_rounds)))
 
     def why_over(self) -> str | None:
-        """Why no further round begins; None while one may."""
-        config, rounds = self.config, self.history.closed_rounds
-        if not rounds:
+        """Why no further round begins by itself; None while one may."""
+        if not self.history.closed_rounds:
             return None
+        return self._why_ended() or (WAITING if self.of_agent else None)
+
+    def _why_ended(self) -> str | None:
+        config, rounds = self.config, self.history.closed_rounds
         if self.all_proposed:
             return _all_proposed(config.iterations)
         if config.patience is not None and self._without_gain() >= config.patience:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
@@ -13,6 +15,10 @@ from metaharness.holdout import read_opening, read_result, sealed_journal, seale
 from metaharness.records import Spent
 from metaharness.run.recording import bounds_now, recorded_seconds
 from metaharness.scoring.scoreboard import Iteration
+from metaharness.store import RunStore
+
+SUMMARY_SECONDS = 1.0
+"""How old `summary.json` and `cost.json` may be while a search goes on; they are written anew at its end."""
 
 
 def summary_row(iteration: Iteration, primary: str) -> dict[str, Any]:
@@ -75,6 +81,33 @@ def write_derived(history: History, ledger: Ledger, status: str) -> None:
     history.store.write_cost(cost_page(ledger))
 
 
+class Derived:
+    """The derived files of a run that is being recorded, written anew from time to time and at its end."""
+
+    def __init__(self, history: History, ledger: Ledger) -> None:
+        self._history = history
+        self._ledger = ledger
+        self._written = -math.inf
+
+    def rebuild(self) -> None:
+        """Write all of them."""
+        write_derived(self._history, self._ledger, "running")
+        self._written = time.monotonic()
+
+    def add(self, iteration: Iteration) -> None:
+        """The verdict of a candidate was spoken."""
+        self._history.store.append_summary(summary_row(iteration, self._history.objectives[0].name))
+
+    def write(self, status: str | None = None) -> None:
+        """Write `summary.json` and `cost.json`: at the end, with why it ended; None: where the last ones are old."""
+        if status is None and time.monotonic() - self._written < SUMMARY_SECONDS:
+            return
+        store, spent = self._history.store, self._ledger.spent
+        store.write_summary(summary_page(self._history, status or "running", spent.model_dump()))
+        store.write_cost(cost_page(self._ledger))
+        self._written = time.monotonic()
+
+
 def cost_page(ledger: Ledger) -> dict[str, Any]:
     """`cost.json`: totals by role and model."""
     return {
@@ -95,6 +128,7 @@ def read_ledger(history: History) -> Ledger:
         ((entry.attribution.role, entry.call) for journal in journals for entry in journal.entries()),
         candidates=proposed(history),
         case_evaluations=sum(evaluated(history, iteration) for iteration in history)
+        + tried_pairs(history.store)
         + sealed_spent(history.store).case_evaluations,
         seconds=recorded_seconds(history),
     )
@@ -104,6 +138,11 @@ def read_ledger(history: History) -> Ledger:
 def proposed(history: History) -> int:
     """How many candidates count against their bound: neither baselines nor what was handed in by hand."""
     return sum(not iteration.is_baseline and not iteration.proposal.by_hand for iteration in history)
+
+
+def tried_pairs(store: RunStore) -> int:
+    """How many cases were asked to try files that were not handed in."""
+    return sum(event.model_dump()["cases"] for event in store.events("tried"))
 
 
 def evaluated(history: History, iteration: Iteration) -> int:

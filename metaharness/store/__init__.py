@@ -10,7 +10,7 @@
 Not guarded: network file systems, and programs that write into a run directory without taking its lock.
 """
 
-from metaharness.store.candidates import check_candidate_files
+from metaharness.store.candidates import check_candidate_files, lay_out
 from metaharness.store.evaluations import Evaluations, Pair
 from metaharness.store.health import (
     damage_in,
@@ -30,6 +30,7 @@ from metaharness.store.runs import (
     find_run,
     forked_from,
     is_run,
+    last_change,
     list_runs,
     load_record,
     openings,
@@ -52,6 +53,8 @@ __all__ = [
     "find_run",
     "forked_from",
     "is_run",
+    "last_change",
+    "lay_out",
     "list_runs",
     "load_record",
     "not_as_recorded",

@@ -75,6 +75,13 @@ def write_files(folder: Path, files: Mapping[str, bytes], layout: Layout) -> Non
         write_new(target, content)
 
 
+def lay_out(folder: Path, files: Mapping[str, str]) -> Path:
+    """Write checked files as a candidate into any folder. Returns what a worker is given as the candidate's path."""
+    layout = layout_of(files)
+    write_files(folder, encode_files(files), layout)
+    return candidate_path(folder, layout)
+
+
 def read_files(folder: Path, layout: Layout) -> dict[str, bytes]:
     """The files of a candidate by their relative path, sorted.
 

@@ -190,6 +190,16 @@ def parse(model: type[R], data: bytes, path: Path, line: int | None = None) -> R
         raise CorruptRecordError(path, line, reason) from error
 
 
+def append_shared(path: Path, line: bytes) -> None:
+    """Append a short line with one write to a file that several processes append to."""
+    with store_errors("append to", path):
+        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        try:
+            os.write(descriptor, line)
+        finally:
+            os.close(descriptor)
+
+
 class LogFile:
     """A file of lines with one writer, and optionally a running SHA-256 of it.
 

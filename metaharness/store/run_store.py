@@ -15,7 +15,7 @@ from metaharness.errors import CorruptRecordError
 from metaharness.records import Event, now
 from metaharness.store.access import Access
 from metaharness.store.encoding import Redact, json_line, json_page, map_text, needle
-from metaharness.store.files import LogFile, parse, read_lines, write_atomic
+from metaharness.store.files import LogFile, append_shared, parse, read_lines, write_atomic
 from metaharness.store.iterations import Iterations
 from metaharness.store.journal import Journal, OnEntry
 from metaharness.store.lock import RunLock
@@ -42,7 +42,7 @@ class RunStore(Iterations):
         self.sealed = Sealed(access)
         self._lock = lock
         self._events = LogFile(access.path / "events.jsonl")
-        self._reads = LogFile(access.path / "reads.jsonl")
+        self._reads = access.path / "reads.jsonl"
         self._summary = LogFile(access.path / "evolution_summary.jsonl")
         self._next_event = 0
 
@@ -121,7 +121,7 @@ class RunStore(Iterations):
         super().close()
         self.sealed.close()
         self.journal.close()
-        for log in (self._events, self._reads, self._summary):
+        for log in (self._events, self._summary):
             log.close()
         owned = self._access.recording and self._access.pid == os.getpid()
         self._access.recording = False
@@ -165,20 +165,21 @@ class RunStore(Iterations):
     def append_read(self, *, path: str, size: int, tool: str, session: str) -> dict[str, Any]:
         """Record that a proposer read something. Returns the line, for `add_iteration(reads=...)`.
 
+        Needs no lock: several processes may read one run, each for a proposer of its own.
+
         Args:
             path: What was read, relative to the run or as the tool names it.
             size: How many bytes the proposer was given.
             tool: The tool it used.
             session: Which proposer session.
         """
-        self._access.require_recording()
         row = {"time": now(), **self._redacted({"path": path, "bytes": size, "tool": tool, "session": session})}
-        self._reads.append(json_line(row))
+        append_shared(self._reads, json_line(row))
         return row
 
     def reads(self) -> Iterator[dict[str, Any]]:
         """What proposers read, in order."""
-        return _rows(self._reads.path)
+        return _rows(self._reads)
 
     def iteration_reads(self, number: int) -> Iterator[dict[str, Any]]:
         """The reads that led to a candidate."""

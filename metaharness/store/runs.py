@@ -86,6 +86,15 @@ def load_record(path: Path) -> RunRecord:
     return parse(RunRecord, data, file)
 
 
+def last_change(run: Path) -> tuple[int, int]:
+    """Size and time of what is recorded of a run: another one after every fact. Zeros where there is nothing."""
+    try:
+        status = (run / "events.jsonl").stat()
+    except OSError:
+        return 0, 0
+    return status.st_size, status.st_mtime_ns
+
+
 def is_run(folder: Path) -> bool:
     """Whether a folder is a run directory, and not one with somebody's `config.json`; it may be a damaged run."""
     marks = (LOCK, "events.jsonl", "calls.jsonl", "iterations")

@@ -17,6 +17,7 @@ from metaharness.messages import ModelSpec
 from metaharness.records import Proposal
 from metaharness.run import Finishing, Run
 from metaharness.run.accounts import read_cost
+from metaharness.run.outside import add
 
 CASES = 8
 SOON = {"retry-after-ms": "1"}
@@ -140,7 +141,7 @@ async def test_ledger_journal_traces_and_cost_agree_after_failures_retries_resum
 
         moody.well = True
         async with Run.open(run) as by_hand:
-            await by_hand.add(Proposal(files={"harness.py": harness("ok")}, name="mine"))
+            await add(by_hand, Proposal(files={"harness.py": harness("ok")}, name="mine"))
         await finish(Run.open(run))  # asks what is still missing
         assert all(iteration.state == "complete" for iteration in recorded(run))
         assert any("refused" in iteration.score.statuses for iteration in recorded(run) if iteration.score)

@@ -30,9 +30,10 @@ from run_kit import (
 from metaharness.configuration import Budget
 from metaharness.errors import UsageError
 from metaharness.history import History
-from metaharness.proposers.scripted import read_baselines
+from metaharness.loading import read_baselines
 from metaharness.records import Proposal
 from metaharness.run import Round, Run
+from metaharness.run.outside import add
 from metaharness.run.summaries import read_spent, run_status
 from metaharness.scoring.scoreboard import Iteration
 from metaharness.search import search
@@ -76,7 +77,7 @@ async def added(path: Path, *proposals: Proposal, raised: Budget | None = None) 
     """These candidates, handed in one after another; the last of them."""
     async with Run.open(path, raised=raised) as run:
         for proposal in proposals:
-            iteration = await run.add(proposal)
+            iteration = await add(run, proposal)
     return iteration
 
 
@@ -149,7 +150,7 @@ async def test_a_parent_that_does_not_exist_is_refused(parent: int, run: Path) -
     iterations = content(run / "iterations")
     async with Run.open(run) as opened:
         with pytest.raises(UsageError, match="there is no iteration") as refused:
-            await opened.add(Proposal(files=MINE.files, parents=(0, parent)))
+            await add(opened, Proposal(files=MINE.files, parents=(0, parent)))
     assert "recorded iterations: 000 to 002" in str(refused.value.hint)
     assert content(run / "iterations") == iterations
     assert run_status(recorded(run)) == status == "all 2 candidates were proposed"
@@ -246,7 +247,7 @@ async def test_a_round_by_hand_that_was_interrupted_is_not_filled_by_the_propose
     opened = Run.open(path)
     opened.listener = lambda kind, _fields: opened.stop() if kind == "accepted" else None
     async with opened:
-        assert (await opened.add(Proposal(files={"harness.py": harness("x")}, name="mine"))).state == "pending"
+        assert (await add(opened, Proposal(files={"harness.py": harness("x")}, name="mine"))).state == "pending"
     await finish(Run.open(path))
     history = recorded(path)
     assert [(closed.proposals, closed.by_hand) for closed in history.closed_rounds] == [
@@ -300,7 +301,7 @@ async def test_it_does_not_count_as_a_round_in_which_the_proposer_handed_in_some
 
 async def test_its_missing_pairs_are_asked_again_by_resume(run: Path) -> None:
     async with Run.open(run, raised=Budget(calls=2 * CASES + 3 + FINISH)) as opened:  # room for three of its calls
-        first = await opened.add(MINE)
+        first = await add(opened, MINE)
     assert (first.state, first.verdict is not None and first.verdict.verdict) == ("incomplete", "indecisive")
     assert run_status(recorded(run)) == "stopped"
     await finish(Run.open(run, raised=Budget(calls=1_000)))
@@ -317,7 +318,7 @@ async def test_it_takes_none_of_the_candidates_that_the_search_may_have(toy: Toy
         for proposal in read_baselines(run.domain):
             await run.evaluate(await run.submit(proposal))
         assert run.close_round(round_)
-        await run.add(MINE)
+        await add(run, MINE)
     await finish(Run.open(tmp_path / "runs" / "run"))
     history = recorded(tmp_path / "runs" / "run")
     assert [iteration.proposal.by_hand for iteration in history] == [False, True, False]
@@ -345,7 +346,7 @@ async def test_a_stop_or_a_kill_in_the_middle_is_resumed_to_the_same_end(run: Pa
     whole = Run.open(run)
     whole.listener = remember
     async with whole:
-        await whole.add(MINE)
+        await add(whole, MINE)
     assert len(states) >= 5
     for state in states:
         await finish(Run.open(state))
@@ -358,7 +359,7 @@ async def test_after_a_stop_the_candidate_waits_and_resume_gives_its_verdict(run
     opened = Run.open(run)
     opened.listener = lambda kind, _fields: opened.stop() if kind == "accepted" else None
     async with opened:
-        iteration = await opened.add(MINE)
+        iteration = await add(opened, MINE)
     assert (iteration.state, iteration.verdict) == ("pending", None)
     assert run_status(recorded(run)) == "stopped"
     with pytest.raises(UsageError, match="round 3 of this run has not ended"):

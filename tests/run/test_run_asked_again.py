@@ -23,8 +23,8 @@ from run_kit import (
 )
 
 from metaharness.configuration import RunConfig
+from metaharness.loading import read_baselines
 from metaharness.messages import Completion, ModelRequest, ModelSpec
-from metaharness.proposers.scripted import read_baselines
 from metaharness.records import LEARN, CaseTrace
 from metaharness.run import Run
 from metaharness.run.standalone import evaluate_harness

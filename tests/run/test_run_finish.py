@@ -34,6 +34,7 @@ from metaharness.errors import IncompleteError, ModelFailure, StoreError, UsageE
 from metaharness.records import CaseTrace, Proposal
 from metaharness.run import Finishing, Run
 from metaharness.run.accounts import read_cost
+from metaharness.run.outside import add
 from metaharness.scoring.measures import PairRow, measure
 from metaharness.scoring.verdicts import judge_both
 from metaharness.store import RunStore
@@ -423,7 +424,7 @@ async def test_a_candidate_handed_in_by_hand_can_win(tmp_path: Path) -> None:
     toy = finish_toy(tmp_path / "domain", proposals={})
     run = await searched_run(toy, tmp_path / "runs")
     async with Run.open(run) as opened:
-        added = await opened.add(Proposal(files={"harness.py": harness("good")}, name="mine"))
+        added = await add(opened, Proposal(files={"harness.py": harness("good")}, name="mine"))
     assert added.proposal.by_hand
     result = await finished(run)
     assert (result.winner, result.baseline, result.rows[0].name) == (2, 0, "mine")

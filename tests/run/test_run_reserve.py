@@ -16,6 +16,7 @@ from metaharness.messages import ModelSpec
 from metaharness.proposers.scripted import ScriptedProposer
 from metaharness.run import Run
 from metaharness.run.bounds import bound_states
+from metaharness.run.outside import add
 from metaharness.testing import ScriptedModel
 
 BASELINES = 2 * SEARCH
@@ -102,9 +103,9 @@ async def test_a_run_that_proposes_nothing_tests_one_harness_and_two_once_someth
     (mine,) = proposals_of(harness("good"))
     async with Run.open(run, raised=Budget(case_evaluations=BASELINES + SEARCH + FINISH - 1)) as opened:
         with pytest.raises(UsageError, match="does not reach another candidate"):
-            await opened.add(mine)
+            await add(opened, mine)
     async with Run.open(run, raised=Budget(case_evaluations=BASELINES + SEARCH + FINISH)) as opened:
-        assert (await opened.add(mine)).state == "complete"
+        assert (await add(opened, mine)).state == "complete"
     assert (await finished(run)).missing == 0
 
 
@@ -232,7 +233,7 @@ async def test_a_bound_that_was_raised_is_warned_of_anew(toy: Toy, tmp_path: Pat
     assert warned(run) == [("calls", 0.5, 18), ("calls", 0.8, 18)]
     (mine,) = proposals_of(harness("good"))
     async with Run.open(run, raised=Budget(calls=40)) as opened:
-        await opened.add(mine)
+        await add(opened, mine)
     assert warned(run)[2:] == [("calls", 0.5, 40)]
 
 

@@ -15,6 +15,7 @@ from test_tampering_domain import Meddler
 
 from metaharness.errors import CorruptRecordError, DomainError
 from metaharness.run import Finishing, Run
+from metaharness.run.outside import add
 
 
 @pytest.fixture
@@ -166,5 +167,5 @@ async def test_a_candidate_by_hand_is_looked_around_too(toy: Toy, tmp_path: Path
     async with Run.open(run) as again:
         edited(run / "iterations" / "000" / "score.json")
         with pytest.raises(CorruptRecordError, match=r"000/score\.json"):
-            await again.add(proposals_of(harness("good"))[0])
+            await add(again, proposals_of(harness("good"))[0])
     assert len(recorded(run)) == 2

@@ -1,0 +1,148 @@
+"""Where an agent works: the runs under one root, which of them it means, and what it has read."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import anyio
+
+from metaharness.errors import MetaharnessError, StoreError, UsageError
+from metaharness.history import History
+from metaharness.holdout import read_opening
+from metaharness.store import RunStore, find_run, last_change, list_runs
+from metaharness.tools.recordings import Recordings
+
+_log = logging.getLogger(__name__)
+HISTORIES = 4
+"""Runs of which what was read stays in memory."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a person decides when the tools are offered; no tool can change it."""
+
+    root: Path
+    """The folder of all runs."""
+    run: str | None = None
+    """The run that is meant where a call names none; None: the only open one."""
+    config: Mapping[str, Any] = field(default_factory=dict)
+    """Fields of the `RunConfig` of the runs that `start_run` begins: models, budget, sandbox, and so on. `domain` may be
+    missing: then a call names one."""
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call of a tool."""
+
+    desk: Desk
+    tool: str
+    progress: Callable[[float, float | None, str], Awaitable[None]]
+    """Told how far it is: done, of how many (None: not known), in words."""
+
+    def seen(self, path: Path, name: str, text: str) -> str:
+        """The text, which is recorded as read."""
+        self.desk.note_read(path, name, len(text.encode("utf-8", "replace")), self.tool)
+        return text
+
+
+class Desk:
+    """The runs under one root, as the tools reach them. An async context manager."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.session = secrets.token_hex(4)
+        """Tells the reads of this desk from those of others."""
+        self._histories: dict[Path, tuple[tuple[int, int], History]] = {}
+        self._reads: dict[Path, list[dict[str, Any]]] = {}
+        self._group = anyio.create_task_group()
+        self._reading = anyio.CapacityLimiter(1)
+        self.recordings = Recordings(self._group)
+
+    async def __aenter__(self) -> Self:
+        await self._group.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool | None:
+        """Drop what is in the air: everything that has ended is written, and the next evaluation goes on from there."""
+        self.recordings.stop_all()
+        self._group.cancel_scope.cancel()
+        return await self._group.__aexit__(kind, error, traceback)
+
+    async def in_thread(self, doing: Callable[[], str]) -> str:
+        """What reads files, off the event loop; one at a time, as they share what is known of a run."""
+        return await anyio.to_thread.run_sync(doing, limiter=self._reading)
+
+    def path(self, run: str = "") -> Path:
+        """The run that is meant.
+
+        Raises:
+            UsageError: There is none, or more than one may be meant; the hint lists them.
+        """
+        name = run or self.settings.run
+        if name:
+            return self._inside(find_run(self.settings.root, name))
+        runs = list_runs(self.settings.root)
+        opened = [path for path in runs if _is_open(path)]
+        if len(opened) == 1:
+            return opened[0]
+        if not runs:
+            raise UsageError(f"there is no run in {self.settings.root}", hint="call start_run")
+        if not opened:
+            raise UsageError(
+                "every run here is finished", hint=f"name one with `run`: {_named(runs)}; or call start_run"
+            )
+        raise UsageError(f"{len(opened)} runs are open", hint=f"name one with `run`: {_named(opened)}")
+
+    def _inside(self, path: Path) -> Path:
+        if path.resolve().parent != self.settings.root.resolve():
+            raise UsageError(f"{path.name} is not in {self.settings.root}", hint=_named(list_runs(self.settings.root)))
+        return path
+
+    def history(self, path: Path) -> History:
+        """What is recorded of a run; read anew where something was recorded since the last time."""
+        stamp = last_change(path)
+        known = self._histories.pop(path, None)
+        if known is None or known[0] != stamp:
+            known = (stamp, History(RunStore.open(path, record=False)))
+        self._histories[path] = known
+        while len(self._histories) > HISTORIES:
+            del self._histories[next(iter(self._histories))]
+        return known[1]
+
+    def note_read(self, path: Path, name: str, size: int, tool: str) -> None:
+        """Record at once that a part of a run was read, and keep it for the candidate that follows."""
+        try:
+            row = self.history(path).store.append_read(path=name, size=size, tool=tool, session=self.session)
+        except StoreError as error:  # a folder that may not be written can still be read
+            _log.warning("a read is not recorded: %s", error.message)
+            return
+        self._reads.setdefault(path, []).append(row)
+
+    def take_reads(self, path: Path) -> list[dict[str, Any]]:
+        """What was read of a run since the last candidate."""
+        return self._reads.pop(path, [])
+
+    def give_back_reads(self, path: Path, reads: list[dict[str, Any]]) -> None:
+        """They have led to no candidate after all."""
+        self._reads[path] = reads + self._reads.get(path, [])
+
+
+def _is_open(path: Path) -> bool:
+    """Whether a run can be added to; not where it cannot be read."""
+    try:
+        return read_opening(RunStore.open(path, record=False)) is None
+    except MetaharnessError:
+        return False
+
+
+def _named(runs: list[Path]) -> str:
+    newest = [path.name for path in reversed(runs[-10:])]
+    return ", ".join(newest) + (f" and {len(runs) - 10} older" if len(runs) > 10 else "")
