@@ -115,6 +115,23 @@ def test_what_was_killed_half_way_is_never_taken_for_whole(tmp_path: Path, envir
 
 
 @needs_uv
+def test_whoever_interrupts_an_installation_ends_uv_with_it(tmp_path: Path, environments: Path) -> None:
+    file = requirements(tmp_path)
+    ready, endless = tmp_path / "ready", tmp_path / "endless"
+    os.mkfifo(ready)
+    endless.mkdir()
+    (endless / "uv").write_text(f'#!/bin/sh\necho $$ > "{ready}"\nexec tail -f /dev/null\n')
+    (endless / "uv").chmod(0o755)
+    installing = asking(file, PATH=f"{endless}{os.pathsep}{os.environ['PATH']}")
+    uv = int(ready.read_text())
+    os.kill(installing.pid, signal.SIGINT)
+    installing.communicate(timeout=60)
+    with pytest.raises(ProcessLookupError):
+        os.kill(uv, 0)
+    assert records(environments) == []
+
+
+@needs_uv
 def test_one_that_lost_a_file_is_built_anew(tmp_path: Path, environments: Path) -> None:
     file = requirements(tmp_path)
     first = asking(file).communicate(timeout=120)[0].strip()
@@ -204,6 +221,17 @@ def test_a_link_or_a_file_in_its_place_is_not_used(tmp_path: Path) -> None:
     for name in ("link", "file"):
         with pytest.raises(SandboxError, match="it is no folder"):
             make_private(tmp_path / name)
+
+
+@needs_uv
+def test_a_place_where_no_folder_can_be_made_is_told_with_the_way_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv(VARIABLE, str(tmp_path / "file" / "environments"))
+    with pytest.raises(SandboxError, match="no environment can be kept in .*file/environments") as error:
+        environment_for(requirements(tmp_path))
+    assert VARIABLE in (error.value.hint or "")
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can give a folder away")
