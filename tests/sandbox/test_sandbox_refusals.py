@@ -22,6 +22,8 @@ from metaharness.sandbox.probing import weaknesses
 from metaharness.sandbox.protocol import encode
 from metaharness.sandbox.seatbelt import SeatbeltSandbox
 
+REAL_PYTHON = Path(sys.executable).resolve()
+
 
 def script(path: Path, *lines: str) -> Path:
     path.write_text("\n".join(["#!/bin/sh", *lines, ""]))
@@ -72,7 +74,7 @@ async def test_a_bubblewrap_that_is_gone_when_a_worker_is_started_leaves_nothing
     sandbox = BubblewrapSandbox()
     (programs / "bwrap").unlink()
     before = descriptors()
-    with pytest.raises(SandboxError, match="cannot start .*bwrap"):
+    with pytest.raises(SandboxError, match=r"cannot start .*bwrap"):
         await sandbox.start(None, tmp_path)
     assert descriptors() == before
 
@@ -123,7 +125,7 @@ def test_a_program_that_is_no_interpreter_is_refused(tmp_path: Path) -> None:
 async def test_an_interpreter_behind_links_that_lead_upwards_is_found_inside(tmp_path: Path) -> None:
     (tmp_path / "env" / "bin").mkdir(parents=True)
     (tmp_path / "versions").mkdir()
-    (tmp_path / "versions" / "python").symlink_to(Path(sys.executable).resolve())
+    (tmp_path / "versions" / "python").symlink_to(REAL_PYTHON)
     python = tmp_path / "env" / "bin" / "python"
     python.symlink_to("../../versions/python")
     trace = await inside(BubblewrapSandbox(), tmp_path, "import sys\nreturn sys.executable", python=str(python))
@@ -144,7 +146,7 @@ async def test_a_worker_that_dies_at_once_is_quoted_by_the_probe() -> None:
 
 
 async def test_a_worker_that_dies_in_silence_is_said_to_have_died() -> None:
-    with pytest.raises(SandboxError, match="the worker died$"):
+    with pytest.raises(SandboxError, match=r"the worker died$"):
         await weaknesses(saying("exit 1"), None)
 
 
@@ -210,10 +212,8 @@ async def test_a_worker_under_sandbox_exec_has_a_folder_of_its_own_that_goes_wit
     assert list((tmp_path / "scratch").iterdir()) == []
 
 
-async def test_a_worker_that_sandbox_exec_cannot_start_leaves_no_folder(
-    mac: SeatbeltSandbox, tmp_path: Path
-) -> None:
+async def test_a_worker_that_sandbox_exec_cannot_start_leaves_no_folder(mac: SeatbeltSandbox, tmp_path: Path) -> None:
     (tmp_path / "sandbox-exec").unlink()
-    with pytest.raises(SandboxError, match="cannot start .*sandbox-exec"):
+    with pytest.raises(SandboxError, match=r"cannot start .*sandbox-exec"):
         await mac.start(None, tmp_path)
     assert list((tmp_path / "scratch").iterdir()) == []
