@@ -98,11 +98,11 @@ async def check_sandbox(
     found: dict[int, AttackResult] = {}
     with ungrouped():
         async with anyio.create_task_group() as group:
-            group.start_soon(_until_cancelled, todo)
+            waiting = group.start_soon(_until_cancelled, todo)
             async with anyio.create_task_group() as lanes:
                 for _ in range(LANES):
                     lanes.start_soon(anyio.to_thread.run_sync, _work, todo, found)
-            group.cancel_scope.cancel()
+            waiting.cancel()
     planted = list(zip(controls, [found[2 + place] for place in range(len(controls))], strict=True))
     return SandboxReport(
         sandbox=name,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from metaharness.cli import options
-from metaharness.cli.app import INTERRUPTED, command, complain
+from metaharness.cli.app import command
 from metaharness.cli.evaluate import SplitName, TraceFile, check_ended, chosen_split, cost_line, evaluated, write_traces
 from metaharness.cli.plan import gain_text
 
@@ -86,9 +86,6 @@ def _calibrate(
     if trace_file is not None:
         write_traces(trace_file, [trace for _, trace in sorted(result.traces.items())], mode="w")
     check_ended(harness, result.rejection, stopped=stopped)
-    if result.score is None:
-        complain("not every case was evaluated", "run it again")
-        raise typer.Exit(INTERRUPTED)
     found = calibration_of(harness, config, split, result, first_trial)
     if as_json:
         options.print_json({**found.model_dump(mode="json"), "sight": _sights(found)})

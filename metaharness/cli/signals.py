@@ -46,11 +46,10 @@ async def until_signal(
     from metaharness.run.ungroup import ungrouped
 
     done: T | None = None
-    listening = anyio.CancelScope()
     try:
         with ungrouped():
             async with anyio.create_task_group() as group:
-                group.start_soon(_on_signals, work, listening, group.cancel_scope, partial(_say, clear, fate))
+                listening = group.start_soon(_on_signals, work, group.cancel_scope, partial(_say, clear, fate))
                 done = await doing()
                 listening.cancel()
     finally:
@@ -58,11 +57,11 @@ async def until_signal(
     return done
 
 
-async def _on_signals(work: Stoppable, listening: CancelScope, all_of_it: CancelScope, say: Callable[[], None]) -> None:
+async def _on_signals(work: Stoppable, all_of_it: CancelScope, say: Callable[[], None]) -> None:
     """Stop the work at the first signal, cancel all of it at the second."""
     import anyio
 
-    with listening, anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
         async for _ in signals:
             if work.stopping:
                 all_of_it.cancel()

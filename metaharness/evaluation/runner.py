@@ -98,12 +98,11 @@ class SandboxRunner:
         """See `CaseRunner.run`."""
         send, receive = anyio.create_memory_object_stream[CaseTrace](64)
         bench = Workbench(self._material, plan, doors)
-        asking = anyio.CancelScope()
         self._running += 1
         try:
             with bench.ending():
                 async with receive, anyio.create_task_group() as group:
-                    group.start_soon(_all_trials, bench, send, self._cores, asking)
+                    asking = group.start_soon(_all_trials, bench, send, self._cores)
                     yield receive
                     asking.cancel()
         finally:
@@ -111,21 +110,18 @@ class SandboxRunner:
         bench.raise_fatal()
 
 
-async def _all_trials(
-    bench: Workbench, out: MemoryObjectSendStream[CaseTrace], cores: Callable[[], int], asking: anyio.CancelScope
-) -> None:
+async def _all_trials(bench: Workbench, out: MemoryObjectSendStream[CaseTrace], cores: Callable[[], int]) -> None:
     """Every trial by itself: fresh workers, `learn`, the trial's number in the seed."""
     fail_fast = _FailFast(bench.plan)
-    with asking:
-        async with out:
-            for trial in sorted({trial for _, trial in bench.plan.pairs}):
-                pairs = [case_id for case_id, of in bench.plan.pairs if of == trial]
-                if not bench.stopped:
-                    await _Trial(bench, trial, pairs, out, fail_fast).run(cores())
+    async with out:
+        for trial in sorted({trial for _, trial in bench.plan.pairs}):
+            pairs = [case_id for case_id, of in bench.plan.pairs if of == trial]
             if not bench.stopped:
-                for case_id, trial in fail_fast.skipped:
-                    reason = "every one of the first cases failed, so the others were not asked"
-                    await out.send(bench.unasked(case_id, trial, "skipped", reason))
+                await _Trial(bench, trial, pairs, out, fail_fast).run(cores())
+        if not bench.stopped:
+            for case_id, trial in fail_fast.skipped:
+                reason = "every one of the first cases failed, so the others were not asked"
+                await out.send(bench.unasked(case_id, trial, "skipped", reason))
 
 
 class _Trial:

@@ -70,7 +70,6 @@ class Session:
         self._plan = plan
         self._threads = threads
         self._doors = doors
-        self._running = anyio.CancelScope()
         self._group: TaskGroup
         self._writing = anyio.Lock(fast_acquire=True)
         self._sends: set[anyio.CancelScope] = set()
@@ -88,16 +87,11 @@ class Session:
         """Not the candidate's doing, and no further worker would fare better: the evaluation has to stop."""
 
     async def run(self) -> None:
-        """Take in what the worker says, until `stop`."""
-        with self._running:
-            async with anyio.create_task_group() as self._group:
-                self._group.start_soon(self._read)
-                self._group.start_soon(self._watch)
-                self._group.start_soon(self._drain)
-
-    def stop(self) -> None:
-        """End `run` and every call that is still open."""
-        self._running.cancel()
+        """Take in what the worker says, and make the calls that it asks for; until it is cancelled."""
+        async with anyio.create_task_group() as self._group:
+            self._group.start_soon(self._read)
+            self._group.start_soon(self._watch)
+            self._group.start_soon(self._drain)
 
     # -- what the evaluation calls -------------------------------------------------------------------------------
 
@@ -313,9 +307,9 @@ async def open_session(
     try:
         async with anyio.create_task_group() as group:
             session = Session(process, plan, doors, threads)
-            group.start_soon(session.run)
+            running = group.start_soon(session.run)
             yield session
-            session.stop()
+            running.cancel()
     finally:
         with anyio.CancelScope(shield=True):
             await process.end()

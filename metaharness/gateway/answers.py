@@ -99,6 +99,8 @@ def set_aside(path: Path) -> None:
         OSError: It cannot be moved.
     """
     with FileLock(f"{path}-lock", timeout=WRITE_SECONDS, mode=0o600, fallback_to_soft=False):
+        if not path.exists():
+            return  # SQLite would make one, and others could read it
         try:
             with closing(_connected(path, writing=False)) as connection:
                 sound = connection.execute("PRAGMA quick_check(1)").fetchone()[0] == "ok"

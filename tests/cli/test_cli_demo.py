@@ -37,7 +37,9 @@ def page(folder: Path) -> dict[str, Any]:
 
 
 def bare(folder: Path) -> dict[str, str]:
-    kept = {name: value for name, value in os.environ.items() if name in ("PATH", "COVERAGE_PROCESS_START")}
+    kept = {
+        name: value for name, value in os.environ.items() if name in ("PATH", "COVERAGE_PROCESS_START", "COVERAGE_FILE")
+    }
     return {
         **kept,
         "HOME": str(folder / "home"),
@@ -96,13 +98,22 @@ def test_the_example_has_as_many_tickets_as_promised(told: Said) -> None:
     assert [len(list(domain.cases(split))) for split in Split] == [200, 100, 120]
 
 
-def test_a_third_demo_in_the_same_folder_gets_a_name_of_its_own_and_says_that_the_cases_are_no_longer_unseen(
+def test_a_third_demo_in_the_same_folder_gets_a_name_of_its_own_and_interrupted_in_its_test_it_is_ended_by_finish(
     told: Said, folder: Path
 ) -> None:
-    again = say("demo", "--root", folder / "runs", "--quiet")
-    assert (told.code, again.code) == (0, 0)
-    assert "sealed test of run demo-2" in again.out
-    assert "look 2" in again.out
+    assert told.code == 0
+    run = folder / "runs" / "demo-2"
+    with started("demo", "--root", run.parent, "--quiet") as process:
+        assert wait_until(process, lambda: len(lines(run / "sealed" / "calls.jsonl")) > 10)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (130, "")
+    assert err.splitlines()[-1] == f"interrupted; to go on: metaharness finish --root {run.parent} demo-2"
+    assert "Traceback" not in err
+    ended = say("finish", "demo-2", "--root", run.parent, "--quiet")
+    assert ended.code == 0, ended.err
+    assert "sealed test of run demo-2" in ended.out
+    assert "look 2: earlier runs here have opened the same cases" in ended.out
 
 
 def test_interrupted_it_says_how_to_go_on_and_the_run_ends_the_same(page: dict[str, Any], tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from run_kit import assert_complains, executed, say
 
+from metaharness import scaffold
 from metaharness.loading import load_domain, shipped_folder
 from metaharness.scaffold import FILES
 
@@ -317,3 +318,35 @@ def test_an_installation_without_the_starter_says_so(tmp_path: Path, folder_is_t
     assert ("cannot read the example 'starter'" if folder_is_there else "lacks the example 'starter'") in done.stderr
     assert "hint: install metaharness again" in done.stderr
     assert not (tmp_path / "my_domain").exists()
+
+
+def test_where_the_starter_cannot_be_found_or_read_nothing_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for folder, message in ((None, "lacks the example 'starter'"), (tmp_path, "cannot read the example 'starter'")):
+        monkeypatch.setattr(scaffold, "shipped_folder", lambda _name, folder=folder: folder)
+        assert_complains(say("init", tmp_path / "my_domain"), 1, message, "install metaharness again")
+    assert listed(tmp_path) == set()
+
+
+def test_installed_as_a_package_the_new_folder_names_no_checkout(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scaffold, "__file__", str(tmp_path / "site-packages" / "metaharness" / "scaffold.py"))
+    made = tmp_path / "my_domain"
+    assert say("init", made).code == 0
+    assert tomllib.loads((made / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["uv"]["sources"] == {}
+    assert "python -m pytest" in commands((made / "README.md").read_text(encoding="utf-8"))
+
+
+def test_what_somebody_else_puts_into_a_new_folder_stays_when_the_rest_is_taken_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def too_late(_unfinished: Path, target: Path) -> None:
+        (target.parent / "notes.txt").write_text("theirs")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "rename", too_late)
+    said = say("init", tmp_path / "work" / "my_domain")
+    assert_complains(said, 1, "No space left on device", "that you may write to")
+    assert listed(tmp_path) == {"work/notes.txt"}

@@ -110,6 +110,14 @@ SHAPES = {
     + f"\n\n# Now\n**Message:** {ASKED}\n**Category:**",
     "question first": f"Text: {ASKED}\n\nSimilar texts:\n\n"
     + "\n\n".join(f"Text: {text}\nLabel: {label}" for text, label in ROWS),
+    "texts with an empty field called options": "\n\n".join(
+        f"Text: {text}\nOptions:\n- none\nLabel: {label}" for text, label in ROWS
+    )
+    + f"\n\nText: {ASKED}\nOptions:\n- none\nLabel:",
+    "the form in braces first": "Text: {text}\nLabel: {label}\n\n" + fields("Text", "Label"),
+    "the form of a tag first": "What is asked stands in <text>...</text>.\n\n"
+    + "\n".join(f"<text>{text}</text><label>{label}</label>" for text, label in ROWS)
+    + f"\n<text>{ASKED}</text>",
     "instructions last": fields("Text", "Label", end="\nAnswer with the label of the last text only."),
     "windows line ends": fields("Text", "Label").replace("\n", "\r\n"),
 }
@@ -164,6 +172,8 @@ LISTS = {
     "bars": "Categories: billing | hardware | printer trouble",
     "heading": "## Possible labels\n- `billing`\n- `hardware`\n- `printer trouble`",
     "array": 'Options: ["billing", "hardware", "printer trouble"]',
+    "array without quotes": "Options: [billing, hardware, printer trouble]",
+    "on the next line": "Allowed labels:\nbilling, hardware, printer trouble",
     "bulleted": "Labels:\n- billing\n- hardware\n- printer trouble",
     "numbered": "The possible categories are:\n\n1. billing\n2. hardware\n3. printer trouble",
     "one per line": "Allowed labels:\nbilling\nhardware\nprinter trouble",
@@ -225,6 +235,12 @@ def test_more_text_for_a_label_turns_the_answer() -> None:
     contrary = "\n\n".join(["Text: a broken keyboard and a monitor arrived\nLabel: billing"] * 2)
 
     assert ask(("user", f"{contrary}\n\n{prompt}")) == "billing"
+
+
+def test_what_is_far_too_long_for_a_label_is_none() -> None:
+    prompt = f"Labels:\n- {'printer ' * 20}\n- billing\n- hardware\n\nText: a printer\nLabel:"
+
+    assert ask(("user", prompt)) in ("billing", "hardware")
 
 
 def test_a_question_alone_has_no_label() -> None:

@@ -71,6 +71,20 @@ async def test_what_the_domain_declares_is_told_with_it(tmp_path: Path) -> None:
     assert "secret" not in message
 
 
+def test_where_the_domain_brings_its_python_that_is_the_place_for_further_modules(tmp_path: Path) -> None:
+    domain = domain_at(tmp_path)
+    domain.python = "/env/bin/python"
+    assert advice(Facts(missing="numpy.linalg"), domain) == (
+        "No module numpy is there: a harness may import the standard library and what /env/bin/python has. "
+        "A candidate cannot add to that; the author of the domain can, in the environment of Domain.python."
+    )
+
+
+def test_requirements_that_can_no_longer_be_read_declare_nothing(tmp_path: Path) -> None:
+    told = advice(Facts(missing="numpy"), domain_at(tmp_path, "-r elsewhere.txt\n"))
+    assert f"what {tmp_path / 'harness-requirements.txt'} declares (nothing)" in told
+
+
 @pytest.mark.parametrize(
     "source",
     [

@@ -9,6 +9,8 @@ import anyio
 import pytest
 from evaluation_kit import QUICK, Capitals, Letters, WatchedSandbox, guilty, harness, lab
 
+from metaharness.errors import SandboxError
+from metaharness.evaluation import session
 from metaharness.messages import Completion, ModelRequest
 from metaharness.sandbox.process import LocalProcess
 
@@ -162,3 +164,17 @@ async def test_no_descriptor_is_left_open(tmp_path: Path) -> None:
     before = open_descriptors()
     await lab(tmp_path, guilty("import os; os._exit(1)"), concurrency=4).run()
     assert open_descriptors() <= before
+
+
+async def test_a_worker_that_never_gets_ready_is_given_up_and_is_no_fault_of_the_candidate(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session, "START_SECONDS", 0.1)
+    silent = tmp_path / "python"
+    silent.write_text("#!/bin/sh\nexec tail -f /dev/null\n")
+    silent.chmod(0o755)
+    candidate = lab(tmp_path, harness(), Letters(python=str(silent)))
+    with pytest.raises(SandboxError, match=r"a worker could not start: it took longer than 0\.1 s") as error:
+        await candidate.run()
+    assert "Domain.python" in (error.value.hint or "")
+    assert await gone(candidate.sandbox)

@@ -10,6 +10,8 @@ from evaluation_kit import LETTERS, QUICK, Capitals, Letters, Outcome, guilty, h
 
 from metaharness.configuration import Budget
 from metaharness.domain import Domain
+from metaharness.errors import ConfigurationError
+from metaharness.messages import Completion, ModelRequest
 from metaharness.records import Limits
 
 FEW = "abcd"
@@ -237,3 +239,35 @@ async def test_case_that_takes_long_only_in_company_is_not_charged(tmp_path: Pat
     ).replace("class Harness:\n", "class Harness:\n    open = 0\n")
     outcome = await lab(tmp_path, source, Letters("ab", limits=Limits(case_seconds=0.5)), concurrency=4).run()
     assert set(outcome.statuses.values()) <= {"ok"}
+
+
+def said_to_each_worker(*said: Completion | ConfigurationError) -> Capitals:
+    """A model that says these one after another, however it is asked."""
+    left = list(said)
+
+    def answer(_request: ModelRequest) -> Completion:
+        one = left.pop(0)
+        if isinstance(one, ConfigurationError):
+            raise one
+        return one
+
+    return Capitals(answer)
+
+
+async def test_a_model_that_cannot_be_used_when_a_suspect_is_asked_alone_ends_the_evaluation(tmp_path: Path) -> None:
+    ask = "model.complete(str(os.getpid()))"
+    source = harness(f"if text == 'c':\n    {ask}\n    os._exit(1)\nreturn text.upper()", before="import os")
+    model = said_to_each_worker(Completion(text="well"), ConfigurationError("the key was taken back"))
+    with pytest.raises(ConfigurationError, match="the key was taken back"):
+        await lab(tmp_path, source, model=model, concurrency=1).run()
+
+
+async def test_where_the_worker_of_a_suspect_does_not_learn_the_suspect_has_failed_and_nothing_is_asked(
+    tmp_path: Path,
+) -> None:
+    learn = "if model.complete(str(os.getpid())).text == 'forget':\n    raise RuntimeError('not again')"
+    source = harness("if text == 'c':\n    os._exit(1)\nreturn text.upper()", before="import os", learn=learn)
+    model = said_to_each_worker(Completion(text="well"), Completion(text="forget"))
+    outcome = await lab(tmp_path, source, model=model, concurrency=1).run()
+    assert outcome.statuses == {letter: "ok" if letter in "ab" else "harness_error" for letter in LETTERS}
+    assert "not again" in (outcome["c"].error or "")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from importlib import metadata
 
 import genai_prices
 import pytest
@@ -100,6 +101,13 @@ def test_an_address_in_the_environment_counts_like_one_that_was_told(monkeypatch
     monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:8000/v1")
     assert PriceTable().cost(MINI, PROMPT) is None
     assert PriceTable().cost(HAIKU, PROMPT) is not None
+
+
+def test_a_listed_model_that_is_not_charged_by_the_token_has_no_price() -> None:
+    speech = named("tts-1", "openai")
+    assert genai_prices.calc_price(genai_prices.Usage(), "tts-1", provider_id="openai").model.id == "tts-1"
+    assert PriceTable().cost(speech, PROMPT) is None
+    assert PriceTable().price(speech) is None
 
 
 # --- the cache of a provider --------------------------------------------------------------------------------------
@@ -214,3 +222,30 @@ def test_the_list_is_not_read_for_models_that_cost_nothing_or_whose_price_was_to
         "print('genai_prices' in sys.modules)\n"
     )
     assert said == "False"
+
+
+def test_where_the_list_is_not_installed_it_is_said_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    unknown = named("no-such-model")
+    tell = "tell it: --price anthropic:no-such-model=INPUT,OUTPUT in dollars per million tokens"
+    assert PriceTable().advice(unknown) == tell
+
+    def nothing_installed(name: str) -> str:
+        raise metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(metadata, "version", nothing_installed)
+    advice = PriceTable().advice(unknown)
+    assert advice.startswith(f"{tell}; or install the list of prices: ")
+    assert "prices" in advice.rpartition(": ")[2]
+
+
+def test_a_list_that_lacks_a_part_of_itself_is_no_missing_list() -> None:
+    said = run_python(
+        "import sys; sys.modules['genai_prices.types'] = None\n"
+        "from metaharness.gateway.prices import PriceTable\n"
+        "from metaharness.messages import ModelSpec, Usage\n"
+        "try:\n"
+        "    PriceTable().cost(ModelSpec(provider='openai', name='gpt-4o-mini'), Usage(input_tokens=1))\n"
+        "except ModuleNotFoundError as error:\n"
+        "    print(error.name)\n"
+    )
+    assert said == "genai_prices.types"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -512,6 +513,7 @@ async def test_a_server_on_this_machine_needs_no_openai_key(monkeypatch: pytest.
         ("http://[::1]:8000/v1", True),
         ("http://10.0.0.1/v1", False),
         ("https://localhost.example.org/v1", False),
+        ("http://[::1", False),
         (None, False),
     ],
 )
@@ -524,6 +526,24 @@ def test_a_missing_package_is_named_with_the_command_that_installs_it() -> None:
         load_sdk("no_such_sdk")
     assert caught.value.hint == install_hint("no_such_sdk")
     assert "no_such_sdk" in install_hint("no_such_sdk")
+
+
+def test_a_package_that_lacks_one_of_its_own_is_not_said_to_be_missing_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "half_an_sdk.py").write_text("import no_such_part\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ModuleNotFoundError, match="no_such_part"):
+        load_sdk("half_an_sdk")
+
+
+def test_run_from_a_folder_that_is_not_installed_no_versions_are_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nothing_installed(name: str) -> list[str]:
+        raise metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(metadata, "requires", nothing_installed)
+    assert sdk_bounds("openai") == ""
+    assert install_hint("openai").endswith(" openai")
 
 
 @pytest.mark.parametrize("package", ["anthropic", "openai"])

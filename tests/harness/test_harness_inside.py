@@ -22,6 +22,7 @@ from metaharness.gateway import Gateway, MemoryJournal
 from metaharness.gateway.budget import Ledger
 from metaharness.gateway.prices import PriceTable
 from metaharness.gateway.providers.scripted import ScriptedProvider
+from metaharness.harness import LabeledExample
 from metaharness.messages import ModelSpec
 from metaharness.records import CaseTrace, EvaluationPlan
 from metaharness.sandbox.process import ProcessSandbox
@@ -190,6 +191,15 @@ async def test_everything_works_in_every_python_a_domain_may_bring(tmp_path: Pat
     lines = (failed.error or "").splitlines()
     assert lines[1].startswith('  File "harness.py", line 12, in predict')
     assert lines[-1] == "ZeroDivisionError: division by zero"
+
+
+def test_examples_are_equal_by_text_and_label_and_say_what_they_are() -> None:
+    example = LabeledExample("a text", "a label")
+    assert example == LabeledExample("a text", "a label")
+    assert example != LabeledExample("a text", "another")
+    assert example != ("a text", "a label")
+    assert len({example, LabeledExample("a text", "a label"), LabeledExample("another", "a label")}) == 2
+    assert repr(example) == "LabeledExample(text='a text', label='a label')"
 
 
 # --- the files that run inside ----------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from leaks_kit import holding, row, sentence, words, write_domain, write_rows
 from run_kit import Toy, executed, harness, lines, recorded, searched
 
 from metaharness.history import History
-from metaharness.leaks import MESSAGE
+from metaharness.leaks import MESSAGE, texts_of
 from metaharness.loading import read_candidate
 from metaharness.records import Rejection
 from metaharness.run import Run
@@ -207,6 +207,21 @@ async def test_inputs_that_are_no_texts_are_known_by_the_texts_in_them(tmp_path:
     assert found.stage == "leak"
 
 
+async def test_inputs_that_are_numbers_are_known_by_them(tmp_path: Path) -> None:
+    def series(number: int) -> list[float]:
+        return [number * 1000 + place + 0.5 for place in range(12)]
+
+    search = [row("search", number, text=[*series(number), True, None]) for number in range(4)]
+    held = ", ".join(map(str, series(1)))
+    toy = write_domain(tmp_path / "domain", {"01_it.py": holding(f"the series {held} is red")}, search=search)
+    (toy.folder / "baselines" / "00_plain.py").write_text(
+        "class Harness:\n    def predict(self, asked, model):\n        return model.complete(str(asked)).text\n"
+    )
+    found = await rejection(tmp_path, "", toy)
+    assert found is not None
+    assert found.stage == "leak"
+
+
 async def test_one_passage_in_many_cases_is_one_case(tmp_path: Path) -> None:
     """A form that every question of `search` is put into, and that no other split shows."""
     form = "Choose the single best answer to the question below and give only its letter"
@@ -364,3 +379,7 @@ def test_rows_that_a_test_has_written_are_sentences_of_their_own(tmp_path: Path)
     write_rows(toy, "search", [row("search", 0)])
     firsts = {tuple(sentence("search", number).split()[:10]) for number in range(6)}
     assert len(firsts) == 6
+
+
+def test_a_file_that_is_no_python_after_all_is_read_as_text() -> None:
+    assert list(texts_of("notes.py", f"def (: {SEARCH_0}")) == [f"def (: {SEARCH_0}"]

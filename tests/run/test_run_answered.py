@@ -83,3 +83,13 @@ async def test_where_the_budget_is_the_reason_the_search_ends_without_an_error(
     assert [iteration.state for iteration in history] == ["incomplete", "incomplete"]
     assert all(set(iteration.score.statuses) == {"budget"} for iteration in history if iteration.score is not None)
     assert run_status(history) == "the budget of calls is spent"
+
+
+async def test_where_it_is_the_evaluator_that_fails_it_is_said_to_mend_it_and_grade_anew(
+    toy: Toy, tmp_path: Path
+) -> None:
+    (toy.folder / "evaluator.py").write_text("class Exact:\n    def grade(self, context):\n        return 1 / 0\n")
+    with pytest.raises(IncompleteError, match=r"no case of the baselines has a value: .*division by zero") as raised:
+        await searched(toy.config(), tmp_path / "runs", name="run")
+    assert "mend it (`metaharness check` tries it)" in str(raised.value.hint)
+    assert f"metaharness regrade --root {tmp_path / 'runs'} run" in str(raised.value.hint)

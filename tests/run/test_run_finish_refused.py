@@ -29,9 +29,17 @@ from finish_kit import (
 from run_kit import SYNTAX_ERROR, Toy, harness, lines, say, write_cases
 
 from metaharness.configuration import Budget
-from metaharness.errors import CorruptRecordError, DomainError, IncompleteError, ModelFailure, UsageError
+from metaharness.errors import (
+    CorruptRecordError,
+    DomainError,
+    IncompleteError,
+    ModelFailure,
+    UsageError,
+)
+from metaharness.records import SCHEMA_VERSION
 from metaharness.run import Finishing, Run
 from metaharness.search import search
+from metaharness.store import RunStore
 from metaharness.testing import ScriptedModel, ScriptedProposer
 
 
@@ -66,6 +74,13 @@ def failing(toy: Toy, *wanted: str) -> dict[Any, Any]:
             raise ModelFailure("infrastructure", "overloaded", status_code=529)
 
     return {"target": Watched(answers(toy), look)}
+
+
+class Down(ScriptedModel):
+    """A model that is overloaded, whatever is asked."""
+
+    def __init__(self) -> None:
+        super().__init__([{"error": {"kind": "infrastructure", "message": "overloaded"}}])
 
 
 # --- what is refused --------------------------------------------------------------------------------------------
@@ -104,6 +119,41 @@ async def test_a_candidate_whose_files_changed_since_the_search_is_not_tested(ru
     with pytest.raises(CorruptRecordError, match="not those that were submitted"):
         await finished(run)
     assert not (run / "sealed").exists()
+
+
+async def test_a_candidate_that_is_another_than_the_opening_names_is_not_tested(run: Path) -> None:
+    with pytest.raises(IncompleteError):
+        await finished(run, providers={"target": Down()})
+    opening = run / "sealed" / "opening.json"
+    hashes = json.loads(opening.read_text())["candidates"]
+    whole = opening.read_text()
+    opening.write_text(whole.replace(hashes["2"], "0" * 64))
+    with pytest.raises(DomainError, match="is not what it was when its test was opened") as refused:
+        await finished(run)
+    assert str(opening) in str(refused.value.hint)
+    opening.write_text(whole)
+    assert (await finished(run)).missing == 0
+
+
+async def test_other_test_data_than_those_that_were_opened_are_refused(run: Path) -> None:
+    with pytest.raises(IncompleteError):
+        await finished(run, providers={"target": Down()})
+    opening = run / "sealed" / "opening.json"
+    opening.write_text(opening.read_text().replace(json.loads(opening.read_text())["test_hash"], "0" * 64))
+    with pytest.raises(DomainError, match="the test split has changed since run run opened it at") as refused:
+        await finished(run)
+    assert "restore the data" in str(refused.value.hint)
+    assert sealed_prompts(run) == []
+
+
+def test_an_opening_of_a_later_version_is_left_to_that_version(run: Path) -> None:
+    (run / "sealed").mkdir()
+    opening = run / "sealed" / "opening.json"
+    opening.write_text(json.dumps({"schema_version": SCHEMA_VERSION + 1}))
+    said = say("finish", "--yes", run)
+    assert (said.code, said.out) == (1, "")
+    assert f"{opening} has schema version {SCHEMA_VERSION + 1}" in said.err
+    assert "use the version of metaharness that wrote it" in said.err
 
 
 async def stopped_at(toy: Toy, root: Path, when: Callable[[str, Mapping[str, Any]], bool]) -> Path:
@@ -167,6 +217,16 @@ async def test_a_damaged_opening_of_another_run_is_named_and_not_passed_over(run
     with pytest.raises(CorruptRecordError, match="other"):
         await finished(run)
     assert not (run / "sealed" / "opening.json").exists()
+
+
+async def test_a_result_is_shown_also_while_whoever_has_written_it_still_records(run: Path) -> None:
+    result = await finished(run)
+    events = [line for line in (run / "events.jsonl").read_text().splitlines(keepends=True) if "finished" not in line]
+    (run / "events.jsonl").write_text("".join(events))  # as before its last line
+    with RunStore.open(run, record=True):
+        said = say("finish", "--yes", run, "--json")
+    assert (said.code, said.page["delta"]) == (0, result.delta)
+    assert (run / "events.jsonl").read_text() == "".join(events)
 
 
 # --- missing pairs ----------------------------------------------------------------------------------------------

@@ -24,7 +24,15 @@ from run_kit import (
     write_toy,
 )
 
-from metaharness.errors import CorruptRecordError, DomainError, NewerSchemaError, RunLockedError, UsageError
+from metaharness.errors import (
+    ConfigurationError,
+    CorruptRecordError,
+    DomainError,
+    NewerSchemaError,
+    RunLockedError,
+    UsageError,
+)
+from metaharness.messages import ModelSpec
 from metaharness.proposers.scripted import ScriptedProposer
 from metaharness.records import Proposal
 from metaharness.run import Run
@@ -80,6 +88,27 @@ async def test_a_domain_that_changed_since_is_refused_and_what_changed_is_named(
     assert "start a new run" in str(raised.value.hint)
     assert (history.store.path / "events.jsonl").read_bytes() == before
     assert recorded(history.store.path).scoreboard().rows()  # reading needs no domain
+
+
+async def test_of_a_domain_that_is_a_module_the_data_beside_it_are_watched(
+    toy: Toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (toy.folder / "domain.py").rename(toy.folder / "colours_of_items.py")
+    monkeypatch.syspath_prepend(toy.folder)
+    config = toy.config(domain="colours_of_items:domain", iterations=0, limit=2)
+    history = await searched(config, tmp_path / "runs")
+    _edit_train(toy)
+    with pytest.raises(DomainError, match=r"changed: train split \(data/train\.jsonl\)"):
+        Run.open(history.store.path)
+
+
+async def test_an_option_that_is_a_long_text_is_no_path_and_no_fault(toy: Toy, tmp_path: Path) -> None:
+    domain = toy.folder / "domain.py"
+    source = domain.read_text().replace("def domain(data=None):", "def domain(data=None, note=None):")
+    domain.write_text(source)
+    config = toy.config(domain_options={"note": "a long text " * 1000}, iterations=0, limit=2)
+    history = await searched(config, tmp_path / "runs")
+    Run.open(history.store.path).store.close()
 
 
 async def test_test_data_that_changed_stops_a_run_too_as_candidates_were_checked_against_them(
@@ -181,6 +210,21 @@ async def test_a_baseline_that_fails_the_ladder_ends_the_run_and_is_named_with_i
     with pytest.raises(DomainError, match="01_broken"):
         await finish(Run.open(path))
     assert len(recorded(path)) == 2
+
+
+async def test_dollars_are_no_objective_where_the_price_of_the_model_is_unknown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "a key")
+    toy = write_toy(tmp_path / "domain")
+    domain = toy.folder / "domain.py"
+    domain.write_text(domain.read_text().replace('Objective("context_chars", "min")', 'Objective("usd", "min")'))
+    models = {"target": ModelSpec(provider="openai", name="mine", base_url="http://127.0.0.1:9/v1")}
+    with pytest.raises(ConfigurationError, match="usd is an objective of colours, and the price of openai:mine") as no:
+        Run.create(toy.config(models=models), tmp_path / "runs")
+    assert "--price openai:mine=INPUT,OUTPUT" in str(no.value.hint)
+    assert not (tmp_path / "runs").exists()
+    Run.create(toy.config(models=models, prices={"openai:mine": (1.0, 2.0)}), tmp_path / "runs").store.close()
 
 
 async def test_a_domain_without_baselines_is_refused_before_there_is_a_run(tmp_path: Path) -> None:

@@ -85,4 +85,5 @@ async def inside(
     )
     with anyio.fail_after(60):
         async with SandboxRunner(material).run(plan, Doors(gateway)) as traces:
-            return [trace async for trace in traces][-1]
+            found = [trace async for trace in traces]
+    return found[-1]

@@ -5,6 +5,7 @@ The packages are wheels that these tests write, so no index is asked; one test a
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import subprocess
@@ -18,7 +19,14 @@ from wheel_kit import needs_uv, requirements, wheel
 
 from metaharness.errors import DomainError, SandboxError
 from metaharness.sandbox.bubblewrap import BubblewrapSandbox
-from metaharness.sandbox.environments import VARIABLE, environment_for, environments_folder, find_uv, make_private
+from metaharness.sandbox.environments import (
+    VARIABLE,
+    environment_for,
+    environments_folder,
+    find_uv,
+    make_private,
+    tell,
+)
 from metaharness.sandbox.landlock import LandlockSandbox
 from metaharness.sandbox.process import ProcessSandbox
 from metaharness.sandbox.protocol import Sandbox
@@ -114,6 +122,37 @@ def test_what_was_killed_half_way_is_never_taken_for_whole(tmp_path: Path, envir
     assert [str(path / "bin" / "python") for path in built(environments)] == [environment.python]
 
 
+class Interrupting(logging.Handler):
+    """Control-C at the first line that is told of uv's own."""
+
+    uv = 0
+
+    def emit(self, record: logging.LogRecord) -> None:
+        words = record.getMessage().split()
+        if words[:1] == ["uv:"]:
+            self.uv = int(words[1])
+            raise KeyboardInterrupt
+
+
+@pytest.mark.usefixtures("environments")
+def test_whoever_interrupts_an_installation_ends_uv_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    endless = tmp_path / "endless"
+    endless.mkdir()
+    (endless / "uv").write_text("#!/bin/sh\necho uv: $$\nexec tail -f /dev/null\n")
+    (endless / "uv").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{endless}{os.pathsep}{os.environ['PATH']}")
+    tell.addHandler(handler := Interrupting())
+    try:
+        with caplog.at_level(logging.INFO, tell.name), pytest.raises(KeyboardInterrupt):
+            environment_for(requirements(tmp_path))
+    finally:
+        tell.removeHandler(handler)
+    with pytest.raises(ProcessLookupError):
+        os.kill(handler.uv, 0)
+
+
 @needs_uv
 def test_one_that_lost_a_file_is_built_anew(tmp_path: Path, environments: Path) -> None:
     file = requirements(tmp_path)
@@ -204,6 +243,17 @@ def test_a_link_or_a_file_in_its_place_is_not_used(tmp_path: Path) -> None:
     for name in ("link", "file"):
         with pytest.raises(SandboxError, match="it is no folder"):
             make_private(tmp_path / name)
+
+
+@needs_uv
+def test_a_place_where_no_folder_can_be_made_is_told_with_the_way_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv(VARIABLE, str(tmp_path / "file" / "environments"))
+    with pytest.raises(SandboxError, match=r"no environment can be kept in .*file/environments") as error:
+        environment_for(requirements(tmp_path))
+    assert VARIABLE in (error.value.hint or "")
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can give a folder away")

@@ -122,6 +122,13 @@ def test_nesting_beyond_what_can_be_sent_does_not_break_the_measurement() -> Non
     assert request_chars({"system": "12345", "messages": [said(nested)]}) == 5
 
 
+def test_tools_nested_beyond_what_can_be_sent_have_no_characters() -> None:
+    nested: Any = {}
+    for _ in range(100_000):
+        nested = [nested]
+    assert request_chars({"system": "12345", "tools": nested}) == 5
+
+
 # --- one trace --------------------------------------------------------------------------------------------------------
 
 

@@ -237,3 +237,10 @@ def test_the_cases_of_a_group_are_one_unit() -> None:
 def test_too_little_to_tell_is_an_error(values: list[list[float | None]], trials: int) -> None:
     with pytest.raises(ValueError, match="at least 2"):
         components(table(values), trials)
+
+
+def test_at_a_level_that_winning_every_case_does_not_reach_there_is_no_power() -> None:
+    """Ten wins of ten have p = 2/2^10."""
+    everywhere = Spread(1.0)
+    assert power(10, 1.0, everywhere, alpha=2 / 2**10) == pytest.approx(1.0)
+    assert power(10, 1.0, everywhere, alpha=1 / 2**10) == 0.0

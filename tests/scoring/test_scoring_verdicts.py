@@ -9,7 +9,7 @@ from scoring_kit import ACCURACY, ERRORS, PROFIT, row, rows
 
 from metaharness.records import MISSING, ObjectiveRecord, Status, VerdictRecord
 from metaharness.scoring.measures import PairRow
-from metaharness.scoring.verdicts import compare_rows, judge, judge_both
+from metaharness.scoring.verdicts import compare_rows, delta_text, judge, judge_both
 
 
 def judged(
@@ -228,3 +228,11 @@ def test_further_objectives_have_no_say() -> None:
     mine, its = rows([1.0] * 10), rows([0.0] * 10)
     burdened = [replace(one, values=(*one.values, 1e9)) for one in mine]
     assert judged(burdened, its) == judged(mine, its)
+
+
+# --- in words ---------------------------------------------------------------------------------------------------------
+
+
+def test_of_two_that_share_no_case_nothing_is_said_but_that() -> None:
+    comparison = compare_rows([row(1.0, case_id="a")], [row(0.0, case_id="b")], ACCURACY)
+    assert delta_text(comparison) == "no case is shared"

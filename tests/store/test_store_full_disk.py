@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -14,7 +15,7 @@ from disk_kit import make_read_only, mounted_disk
 from store_kit import line_from, new_run, proposal, recording_process, score, trace
 
 from metaharness.errors import StoreError
-from metaharness.store import RunStore
+from metaharness.store import RunStore, disk_use
 
 
 @pytest.fixture
@@ -109,3 +110,43 @@ def test_a_limit_on_file_size_cuts_no_line_in_half(tmp_path: Path) -> None:
     assert (sha256, size) == (hashlib.sha256(content).hexdigest(), len(content))
     reader = RunStore.open(tmp_path / "run", record=False)
     assert [one.case_id for one in reader.traces(0)] == [*(f"case-{case}" for case in range(written)), "after"]
+
+
+def test_half_a_line_that_could_not_be_taken_back_at_once_is_taken_back_before_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = os.write
+
+    def half(descriptor: int, data: bytes) -> int:
+        if len(data) > 20:
+            return write(descriptor, data[:20])
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def refuse(descriptor: int, size: int) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with new_run(tmp_path) as store:
+        store.event("before")
+        with monkeypatch.context() as disk:
+            disk.setattr(os, "write", half)
+            disk.setattr(os, "ftruncate", refuse)
+            with pytest.raises(StoreError, match="No space left"):
+                store.event("lost")
+        store.event("after")
+        assert [event.kind for event in store.events()] == ["before", "after"]
+
+
+def test_a_file_that_goes_away_while_the_disk_is_measured_is_not_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with new_run(tmp_path) as store:
+        store.event("fact")
+    gone, lstat = store.path / "events.jsonl", Path.lstat
+    whole, held = disk_use(store.path), gone.lstat().st_blocks * 512
+
+    def look(self: Path) -> os.stat_result:
+        gone.unlink(missing_ok=True)
+        return lstat(self)
+
+    monkeypatch.setattr(Path, "lstat", look)
+    assert disk_use(store.path) == whole - held

@@ -12,6 +12,7 @@ from store_kit import PROCESS, line_from, new_run, proposal, recording_process, 
 
 from metaharness.errors import RunLockedError, StoreError
 from metaharness.store import RunStore
+from metaharness.store.lock import is_alive
 
 
 @pytest.fixture
@@ -123,6 +124,16 @@ def test_a_lock_whose_owner_cannot_be_named_is_given_back(run: Path) -> None:
         RunStore.open(run, record=True)
     (run / ".lock.json").rmdir()
     RunStore.open(run, record=True).close()
+
+
+def test_an_owner_that_this_user_may_not_signal_is_alive(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(pid: int, number: int) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    assert is_alive(os.getpid())
+    assert not is_alive(2**22 + 1)
+    monkeypatch.setattr(os, "kill", refuse)
+    assert is_alive(2**22 + 1)
 
 
 def test_creating_takes_the_lock(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from run_kit import Toy, finish, harness, lines, proposals_of, recorded, searched, write_toy
 
-from metaharness.errors import DomainError
+from metaharness.errors import DomainError, StoreError
 from metaharness.proposers import Proposer
 from metaharness.proposers.scripted import ScriptedProposer
 from metaharness.records import Proposal
@@ -180,3 +180,15 @@ async def test_a_candidate_in_a_plain_process_that_rewrites_the_evaluator_is_cau
         await finish(run, ScriptedProposer(proposals_of(harness("good", body=body))))
     assert "# everything is right" in evaluator.read_text()
     assert recorded(run.store.path).incumbent() == recorded(run.store.path).iteration(1)
+
+
+async def test_a_file_that_can_no_longer_be_read_is_named(toy: Toy, tmp_path: Path) -> None:
+    page = toy.folder / "DOMAIN.md"
+
+    def loop() -> None:
+        page.unlink()
+        page.symlink_to(page)
+
+    with pytest.raises(StoreError, match=f"cannot read {page}: Too many levels of symbolic links") as raised:
+        await meddled(toy, tmp_path / "runs", Meddler(loop))
+    assert "who may read it" in str(raised.value.hint)

@@ -162,8 +162,6 @@ def json_label(text: str) -> tuple[str, str] | None:
         value = json.loads(text)
     except (ValueError, RecursionError):
         return None
-    if not isinstance(value, dict):
-        return None
     strings = [key for key, item in value.items() if isinstance(item, str)]
     key = next((key for key in strings if last_word(key) in OUTPUT_WORDS), strings[0] if len(strings) == 1 else None)
     return (key, value[key]) if key is not None else None
