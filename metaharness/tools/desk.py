@@ -32,8 +32,8 @@ class Settings:
     run: str | None = None
     """The run that is meant where a call names none; None: the only open one."""
     config: Mapping[str, Any] = field(default_factory=dict)
-    """Fields of the `RunConfig` of the runs that `start_run` begins: models, budget, sandbox, and so on. `domain` may be
-    missing: then a call names one."""
+    """Fields of the `RunConfig` of runs that `start_run` begins: models, budget, sandbox, and so on. Without `domain` a
+    call names one."""
 
 
 @dataclass(frozen=True)

@@ -26,8 +26,8 @@ SHOWN_FRONTIER = 12
 TRAIN_NAMED = 6
 
 
-def describe_domain(call: Call, start_line: StartLine = 1, run: InRun = "") -> str:
-    """What is being improved: the rules and the interface of a harness, baselines, budget left, sandbox, train cases."""
+def describe_domain(call: Call, *, start_line: StartLine = 1, run: InRun = "") -> str:
+    """What is being improved: rules and interface of a harness, baselines, budget left, sandbox, train cases."""
     path = call.desk.path(run)
     history = call.desk.history(path)
     record, config = history.record, history.record.config
@@ -58,11 +58,12 @@ def _budget(history: History) -> list[str]:
 
 def scoreboard(
     call: Call,
+    *,
     all: Annotated[bool, Field(description="Every iteration, by pages")] = False,
     start: Annotated[int, Field(ge=0, description="First iteration of an `all` page")] = 0,
     run: InRun = "",
 ) -> str:
-    """Who stands where: baselines, frontier, incumbent and the last ten, with intervals and verdicts; then the budget."""
+    """Who stands where: baselines, frontier, incumbent, the last ten, with intervals and verdicts; the budget."""
     path = call.desk.path(run)
     history = call.desk.history(path)
     board = history.scoreboard()
@@ -131,6 +132,7 @@ class IterationPage(BaseModel):
 
 def list_iterations(
     call: Call,
+    *,
     start: Annotated[int, Field(ge=0, description="First iteration number")] = 0,
     limit: Annotated[int, Field(ge=1, le=50, description="At most so many")] = 20,
     state: Annotated[
@@ -171,6 +173,7 @@ def _row(one: Iteration, primary: str) -> IterationRow:
 
 def read_harness(
     call: Call,
+    *,
     iteration: Number,
     part: Annotated[Literal["all", "source", "reasoning", "report"], Field(description="What of it")] = "all",
     against: Annotated[int, Field(ge=-1, description="Show the diff of the source from this iteration instead")] = -1,
@@ -218,8 +221,8 @@ def _difference(history: History, a: int, b: int) -> str:
     return "\n".join(lines) or f"{a:03d} and {b:03d} have the same source"
 
 
-def compare(call: Call, a: Number, b: Number, run: InRun = "") -> str:
-    """Two iterations case by case: what `a` fixes and breaks against `b`, and a paired test (exploratory, no verdict)."""
+def compare(call: Call, *, a: Number, b: Number, run: InRun = "") -> str:
+    """Two iterations case by case: what `a` fixes and breaks against `b`, and a paired test (no verdict)."""
     path = call.desk.path(run)
     history = call.desk.history(path)
     found = history.compare(a, b)
