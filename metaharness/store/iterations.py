@@ -33,11 +33,15 @@ from metaharness.store.files import (
     write_new,
 )
 from metaharness.store.repair import numbered, set_aside
+from metaharness.store.trace_index import TraceIndex
 
 REJECTED = "rejected.json"
 PROPOSAL = "proposal.json"
 COPIED = ("reasoning.md", "filesystem_reads.jsonl", "report.md", REJECTED)
 """What lies beside a candidate that another run takes over, and is no file of its own nor of its evaluation."""
+
+_INDEXES_KEPT = 3
+"""Indexes of traces in memory; each may take 25 MB for 100,000 cases."""
 
 
 def not_as_recorded(path: Path) -> CorruptRecordError:
@@ -56,6 +60,7 @@ class Iterations(Evaluations):
         super().__init__(access.path / "iterations", access)
         self._proposals: dict[int, ProposalRecord] = {}
         self._rejections: dict[int, Rejection] = {}
+        self._indexes: dict[int, TraceIndex] = {}
         self._next = 0
 
     # --- submitting ---
@@ -176,6 +181,15 @@ class Iterations(Evaluations):
             path = self.candidate_path(number)
             raise CorruptRecordError(path, None, "the files are not those that were submitted: their hash differs")
         return {path: content.decode() for path, content in contents.items()}
+
+    def trace_index(self, number: int) -> TraceIndex:
+        """The index of the traces of a candidate, as it was left here; `update` brings it up to date."""
+        path = self._readable(number) / TRACE
+        index = self._indexes.pop(number, None) or TraceIndex(number, path)
+        self._indexes[number] = index
+        if len(self._indexes) > _INDEXES_KEPT:
+            self._indexes.pop(next(iter(self._indexes)))
+        return index
 
     # --- verdicts of the ladder, reports ---
 
