@@ -150,6 +150,11 @@ class ObjectiveRecord(Record):
     worst: float | None = None
     """What a failed case scores; None takes the bad end of `range`, or what was measured."""
 
+    @property
+    def best(self) -> float | None:
+        """The best that a case can score; None when that is not bounded."""
+        return None if self.range is None else self.range[1 if self.direction == "max" else 0]
+
 
 class Estimate(Record):
     """The mean of an objective over the cases, with its 95% interval.

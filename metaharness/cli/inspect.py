@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import json
 from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
@@ -14,13 +13,8 @@ from metaharness.cli.text import one_line, printable
 
 if TYPE_CHECKING:
     from metaharness.history import CaseComparison
-    from metaharness.records import Call, CaseTrace, ObjectiveRecord
+    from metaharness.records import CaseTrace
     from metaharness.scoring.scoreboard import Iteration
-
-LINE = 100
-"""Characters of JSON in one line; what is longer is indented."""
-SHOWN = 500
-"""Characters of an input or an output."""
 
 Number = Annotated[int, typer.Argument(min=0, help="The iteration, such as 4 or 004.")]
 Other = Annotated[int, typer.Argument(min=0, help="The iteration to compare it with.")]
@@ -53,13 +47,14 @@ def trace(
     from metaharness.errors import UsageError
     from metaharness.history import History
     from metaharness.records import Status
+    from metaharness.tools.cases import case_text
 
     if status is not None and status not in get_args(Status):
         raise UsageError(f"no case has the status {status!r}", hint=f"valid: {', '.join(get_args(Status))}")
     history = History(options.open_reader(root, run_name))
     iteration = history.iteration(number)
     latest = history.store.latest_traces(number)
-    best = _best_value(history.objectives[0])
+    best = history.objectives[0].best
     wanted = [
         found
         for found in latest.values()
@@ -80,7 +75,7 @@ def trace(
         if iteration.rejection.traceback:
             typer.echo(printable(iteration.rejection.traceback))
     for found in shown:
-        typer.echo(_case_text(found, calls=case is not None))
+        typer.echo(printable(case_text(found, calls=case is not None)))
     typer.echo(f"[{len(shown)} of {len(wanted)} cases; {len(latest)} recorded]")
 
 
@@ -181,58 +176,6 @@ def _comparison_record(found: CaseComparison) -> dict[str, Any]:
     }
 
 
-def _best_value(objective: ObjectiveRecord) -> float | None:
-    """The best that a case can score; None when that is not bounded."""
-    if objective.range is None:
-        return None
-    return objective.range[1] if objective.direction == "max" else objective.range[0]
-
-
 def _succeeded(found: CaseTrace, best: float | None) -> bool:
     """Whether a case was answered as well as can be; without a best value, whether it was answered."""
     return found.status == "ok" and (best is None or (bool(found.grades) and found.grades[-1].value == best))
-
-
-def _case_text(found: CaseTrace, *, calls: bool) -> str:
-    grade = found.grades[-1] if found.grades else None
-    lines = [
-        f"--- {one_line(found.case_id)} trial {found.trial}: {found.status}"
-        + (f", score {grade.value:g}" if grade is not None else ""),
-        f"input:    {_short(found.input)}",
-        f"output:   {_short(found.output)}",
-        f"expected: {_short(found.expected)}",
-    ]
-    if grade is not None and grade.metrics:
-        measured = ", ".join(f"{name} {value:g}" for name, value in grade.metrics.items())
-        lines.append(f"metrics:  {one_line(measured)}")
-    if grade is not None and grade.notes:
-        lines.append(f"notes:    {printable(grade.notes)}")
-    if found.error:
-        lines.append(f"error:    {printable(found.error.rstrip())}")
-    if found.stdout_tail:
-        lines.append(f"printed:  {printable(found.stdout_tail.rstrip())}")
-    lines.append(f"calls:    {len(found.calls)}, {found.duration_ms:.1f} ms of its own")
-    if calls:
-        lines += [_call_text(place, call) for place, call in enumerate(found.calls)]
-    return "\n".join(lines)
-
-
-def _call_text(place: int, call: Call) -> str:
-    model = one_line(call.model)
-    head = f"call {place} ({call.door}, {model}, {call.input_tokens}+{call.output_tokens} tokens)"
-    messages = [f"[{message['role']}] {_text(message['content'])}" for message in call.request.get("messages", ())]
-    answer = call.error.message if call.error is not None else (call.response or {}).get("text", "")
-    return "\n".join([head, *messages, f"[answer] {_text(answer)}"])
-
-
-def _short(value: Any) -> str:
-    text = _text(value)
-    return text if len(text) <= SHOWN else f"{text[:SHOWN]}... ({len(text):,} characters)"
-
-
-def _text(value: Any) -> str:
-    """A text as it is, with its lines; anything else as JSON, indented below where it is longer than a line."""
-    if isinstance(value, str):
-        return printable(value)
-    text = json.dumps(value, ensure_ascii=False)
-    return printable(text if len(text) <= LINE else "\n" + json.dumps(value, ensure_ascii=False, indent=2))

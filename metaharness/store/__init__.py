@@ -5,6 +5,7 @@
         store.append_trace(iteration.iteration, trace)
         store.write_score(iteration.iteration, score)
     RunStore.open(find_run(Path("runs"), "latest"), record=False)    reads, also while another process records
+    store.trace_index(4).rows(Filter(failures=True))                 asks a trace without reading all of it
     damage_in(run, deep=True), owner_of(run)                         look at a run that may not even open
 
 Not guarded: network file systems, and programs that write into a run directory without taking its lock.
@@ -37,14 +38,20 @@ from metaharness.store.runs import (
     openings_locked,
 )
 from metaharness.store.sealed import Sealed
+from metaharness.store.trace_index import TraceIndex
+from metaharness.store.trace_rows import Difference, Filter, TraceRow
 
 __all__ = [
+    "Difference",
     "Evaluations",
+    "Filter",
     "Journal",
     "Owner",
     "Pair",
     "RunStore",
     "Sealed",
+    "TraceIndex",
+    "TraceRow",
     "check_candidate_files",
     "command_on",
     "damage_in",

@@ -10,7 +10,16 @@ from metaharness.marks import mark_of
 from metaharness.records import LEARN, CaseTrace, FileMark, Score
 from metaharness.store.access import Access
 from metaharness.store.encoding import json_line, json_page, needle, redacted, scrub
-from metaharness.store.files import LogFile, free_name, parse, read_lines, read_optional, store_errors, write_atomic
+from metaharness.store.files import (
+    LogFile,
+    free_name,
+    lines_from,
+    parse,
+    read_lines,
+    read_optional,
+    store_errors,
+    write_atomic,
+)
 
 T = TypeVar("T")
 Pair = tuple[str, int]
@@ -62,6 +71,22 @@ class Evaluations:
             trace = parse(CaseTrace, line, path, line_number)
             if case_id is None or trace.case_id == scrub(case_id):
                 yield trace
+
+    def trace_lines(
+        self, number: int, *, learn: bool = False, offset: int = 0, line: int = 1
+    ) -> Iterator[tuple[int, int, bytes]]:
+        """Every attempt as it lies on the disk, not parsed: line number, offset in bytes, line.
+
+        Args:
+            number: The evaluation.
+            learn: Those of `learn` instead.
+            offset: Begin here, where a line begins.
+            line: The number of that line, from 1.
+
+        Raises:
+            ValueError: No line begins at the offset.
+        """
+        return lines_from(self._readable(number) / (LEARN_TRACE if learn else TRACE), offset, line)
 
     def learn_traces(self, number: int) -> Iterator[CaseTrace]:
         """What `learn` did, in the order of writing."""

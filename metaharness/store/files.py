@@ -162,6 +162,31 @@ def read_lines(path: Path, containing: bytes = b"") -> Iterator[tuple[int, bytes
                     yield number, line
 
 
+def lines_from(path: Path, offset: int, number: int) -> Iterator[tuple[int, int, bytes]]:
+    """The complete lines of a file from one of them on: number, offset, line; none when there is no such file.
+
+    Args:
+        path: The file.
+        offset: Where the first of them begins.
+        number: Which line that is, from 1.
+
+    Raises:
+        ValueError: No line begins there.
+    """
+    with store_errors("read", path):
+        try:
+            file = path.open("rb")
+        except FileNotFoundError:
+            return
+        with file:
+            file.seek(max(0, offset - 1))
+            if offset > 0 and file.read(1) != b"\n":
+                raise ValueError(f"no line begins at byte {offset}")
+            while (line := file.readline()).endswith(b"\n"):
+                yield number, offset, line
+                number, offset = number + 1, offset + len(line)
+
+
 def line_end(file: BinaryIO, size: int) -> int:
     """Where the last terminated line within the first `size` bytes of a file ends; 0 when there is none."""
     end = size

@@ -33,11 +33,15 @@ from metaharness.store.files import (
     write_new,
 )
 from metaharness.store.repair import numbered, set_aside
+from metaharness.store.trace_index import TraceIndex
 
 REJECTED = "rejected.json"
 PROPOSAL = "proposal.json"
 COPIED = ("reasoning.md", "filesystem_reads.jsonl", "report.md", REJECTED)
 """What lies beside a candidate that another run takes over, and is no file of its own nor of its evaluation."""
+
+_INDEXES_KEPT = 3
+"""Indexes of traces in memory; each may take 25 MB for 100,000 cases."""
 
 
 def not_as_recorded(path: Path) -> CorruptRecordError:
@@ -56,6 +60,7 @@ class Iterations(Evaluations):
         super().__init__(access.path / "iterations", access)
         self._proposals: dict[int, ProposalRecord] = {}
         self._rejections: dict[int, Rejection] = {}
+        self._indexes: dict[int, TraceIndex] = {}
         self._next = 0
 
     # --- submitting ---
@@ -177,6 +182,15 @@ class Iterations(Evaluations):
             raise CorruptRecordError(path, None, "the files are not those that were submitted: their hash differs")
         return {path: content.decode() for path, content in contents.items()}
 
+    def trace_index(self, number: int) -> TraceIndex:
+        """The index of the traces of a candidate, as it was left here; `update` brings it up to date."""
+        path = self._readable(number) / TRACE
+        index = self._indexes.pop(number, None) or TraceIndex(number, path)
+        self._indexes[number] = index
+        if len(self._indexes) > _INDEXES_KEPT:
+            self._indexes.pop(next(iter(self._indexes)))
+        return index
+
     # --- verdicts of the ladder, reports ---
 
     def reject(self, number: int, rejection: Rejection) -> Rejection:
@@ -204,10 +218,11 @@ class Iterations(Evaluations):
         """Where the reason lies, traceback included, for a person to read."""
         return self._readable(number) / REJECTED
 
-    def write_report(self, number: int, text: str) -> None:
-        """Write the report of an evaluation; at most 30 lines is the caller's promise."""
+    def write_report(self, number: int, text: str) -> Path:
+        """Write the report of an evaluation; at most 30 lines is the caller's promise. Returns where it lies."""
         folder = self._writable(number)
         write_atomic(folder / "report.md", self._text(text))
+        return folder / "report.md"
 
     def report(self, number: int) -> str | None:
         """The report of an evaluation, or None while it has none."""

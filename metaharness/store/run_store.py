@@ -29,9 +29,9 @@ _GIVEN = frozenset({"number", "time"})
 class RunStore(Iterations):
     """A run directory, opened by its owner (who holds the lock and may write) or by a reader.
 
-    A reader never writes, takes no lock and may look while the owner records: it leaves out a line that is being
-    written. Everything the owner appends is in the operating system when the call returns; `score.json`,
-    `proposal.json` and the opening of the test split also survive a power loss.
+    A reader never writes (but for the index of a trace, which is no record), takes no lock and may look while the owner
+    records: it leaves out a line that is being written. Everything the owner appends is in the operating system when
+    the call returns; `score.json`, `proposal.json` and the opening of the test split also survive a power loss.
     """
 
     def __init__(self, access: Access, record: RunRecord, lock: RunLock | None) -> None:

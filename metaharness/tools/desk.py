@@ -15,12 +15,14 @@ import anyio
 from metaharness.errors import MetaharnessError, StoreError, UsageError
 from metaharness.history import History
 from metaharness.holdout import read_opening
-from metaharness.store import RunStore, find_run, last_change, list_runs
+from metaharness.store import RunStore, TraceIndex, find_run, last_change, list_runs
 from metaharness.tools.recordings import Recordings
 
 _log = logging.getLogger(__name__)
 HISTORIES = 4
 """Runs of which what was read stays in memory."""
+INDEXES = 4
+"""Traces of which the rows do; some ten megabytes each where there are 100,000 cases."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,7 @@ class Desk:
         self.session = secrets.token_hex(4)
         """Tells the reads of this desk from those of others."""
         self._histories: dict[Path, tuple[tuple[int, int], History]] = {}
+        self._indexes: dict[tuple[Path, int], TraceIndex] = {}
         self._reads: dict[Path, list[dict[str, Any]]] = {}
         self._group = anyio.create_task_group()
         self._reading = anyio.CapacityLimiter(1)
@@ -90,7 +93,7 @@ class Desk:
         if name:
             return self._inside(find_run(self.settings.root, name))
         runs = list_runs(self.settings.root)
-        opened = [path for path in runs if _is_open(path)]
+        opened = [path for path in runs if self.is_open(path)]
         if len(opened) == 1:
             return opened[0]
         if not runs:
@@ -117,6 +120,22 @@ class Desk:
             del self._histories[next(iter(self._histories))]
         return known[1]
 
+    def index(self, path: Path, number: int) -> TraceIndex:
+        """The index of a trace; kept, so that only what was added is read."""
+        key = (path, number)
+        found = self._indexes.pop(key, None)
+        self._indexes[key] = found = self.history(path).store.trace_index(number) if found is None else found
+        while len(self._indexes) > INDEXES:
+            del self._indexes[next(iter(self._indexes))]
+        return found
+
+    def is_open(self, path: Path) -> bool:
+        """Whether a run can be added to; not where it cannot be read."""
+        try:
+            return read_opening(RunStore.open(path, record=False)) is None
+        except MetaharnessError:
+            return False
+
     def note_read(self, path: Path, name: str, size: int, tool: str) -> None:
         """Record at once that a part of a run was read, and keep it for the candidate that follows."""
         try:
@@ -133,14 +152,6 @@ class Desk:
     def give_back_reads(self, path: Path, reads: list[dict[str, Any]]) -> None:
         """They have led to no candidate after all."""
         self._reads[path] = reads + self._reads.get(path, [])
-
-
-def _is_open(path: Path) -> bool:
-    """Whether a run can be added to; not where it cannot be read."""
-    try:
-        return read_opening(RunStore.open(path, record=False)) is None
-    except MetaharnessError:
-        return False
 
 
 def _named(runs: list[Path]) -> str:

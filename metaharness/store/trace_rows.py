@@ -1,0 +1,209 @@
+"""What an index knows of the lines of a trace: one row for each case and trial, in columns, and what is asked of them.
+
+A hundred thousand rows take about 25 MB, and a look at all of them some ten milliseconds.
+"""
+
+from __future__ import annotations
+
+import math
+from array import array
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Literal, TypeVar, get_args
+
+from pydantic import BaseModel, Field
+
+from metaharness.errors import UsageError
+from metaharness.records import Finite, Status
+from metaharness.store.encoding import scrub
+from metaharness.store.evaluations import Pair
+
+T = TypeVar("T")
+
+STATUSES: tuple[Status, ...] = get_args(Status)
+_CODES: dict[str, int] = {status: code for code, status in enumerate(STATUSES)}
+_OK = _CODES["ok"]
+
+
+class LineGrade(BaseModel):
+    """Of a grade, what a row holds."""
+
+    value: Finite
+
+
+class TraceLine(BaseModel):
+    """Of a line, what a row holds; the rest is read over, so that it costs no memory."""
+
+    case_id: str
+    trial: Annotated[int, Field(ge=-(2**63), lt=2**63)]
+    status: Status
+    grades: list[LineGrade] = []
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class TraceRow:
+    """The line that counts for a case and a trial: the latest."""
+
+    case_id: str
+    trial: int
+    status: Status
+    value: float | None
+    """Of its last grade; None without one."""
+    has_error: bool
+    line: int
+    """Its number in the trace, from 1."""
+    offset: int
+    """Where it begins, in bytes."""
+    length: int
+    """In bytes, with its end."""
+
+
+@dataclass(frozen=True)
+class Filter:
+    """Which rows are asked for; all conditions hold at once."""
+
+    case_id: str | None = None
+    """None: every case."""
+    statuses: tuple[str, ...] = ()
+    """Empty: any."""
+    failures: bool = False
+    """Only those that are not `ok`, or whose value is not `best`."""
+    best: float | None = None
+    """The best that a case can score; None where that is not bounded: then a case that is `ok` is no failure."""
+
+    def __post_init__(self) -> None:
+        """Refuse a status that there is not.
+
+        Raises:
+            UsageError: Which one, and the valid ones.
+        """
+        for status in self.statuses:
+            if status not in _CODES:
+                raise UsageError(f"no case has the status {status!r}", hint=f"valid: {', '.join(STATUSES)}")
+
+
+EVERY = Filter()
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A case and trial whose status or value is another one in the other iteration, or that only one of them has."""
+
+    row: TraceRow | None
+    """None: only the other one has it."""
+    other: TraceRow | None
+    """None: only this one has it."""
+
+    @property
+    def only_in(self) -> Literal["this", "other"] | None:
+        """The side that alone has it; None when both have it."""
+        if self.row is None:
+            return "other"
+        return "this" if self.other is None else None
+
+
+class Rows:
+    """The rows of a trace in the order in which their cases and trials were first written."""
+
+    def __init__(self) -> None:
+        self.pairs: list[Pair] = []
+        self.places: dict[Pair, int] = {}
+        self.statuses = bytearray()
+        self.errors = bytearray()
+        self.values = array("d")
+        """NaN: no grade. No stored value is NaN."""
+        self.lines, self.offsets, self.lengths = array("q"), array("q"), array("q")
+
+    def __len__(self) -> int:
+        """The number of different cases and trials."""
+        return len(self.pairs)
+
+    def put(self, found: TraceLine, line: int, offset: int, length: int) -> None:
+        """Take a line in; it replaces the one that its case and trial had."""
+        pair = (found.case_id, found.trial)
+        value = found.grades[-1].value if found.grades else math.nan
+        place = self.places.get(pair)
+        if place is None:
+            place = len(self.pairs)
+            for column in (self.lines, self.offsets, self.lengths, self.statuses, self.errors):
+                column.append(0)
+            self.values.append(math.nan)
+            self.pairs.append(pair)
+            self.places[pair] = place
+        self.statuses[place] = _CODES[found.status]
+        self.errors[place] = found.error is not None
+        self.values[place] = value
+        self.lines[place], self.offsets[place], self.lengths[place] = line, offset, length
+
+    def row(self, place: int) -> TraceRow:
+        """The row at a place."""
+        case_id, trial = self.pairs[place]
+        value = self.values[place]
+        return TraceRow(
+            case_id,
+            trial,
+            STATUSES[self.statuses[place]],
+            None if math.isnan(value) else value,
+            bool(self.errors[place]),
+            self.lines[place],
+            self.offsets[place],
+            self.lengths[place],
+        )
+
+    def counts(self) -> dict[str, int]:
+        """How many rows have each status; those that none has are left out."""
+        found = Counter(self.statuses)
+        return {status: found[code] for code, status in enumerate(STATUSES) if found[code]}
+
+    def chosen(self, wanted: Filter) -> Sequence[int]:
+        """The places of the rows that a filter lets through, in order."""
+        places: Sequence[int] = range(len(self))
+        if wanted.case_id is not None:
+            case_id = scrub(wanted.case_id)
+            places = [place for place, (one, _) in enumerate(self.pairs) if one == case_id]
+        if wanted.statuses:
+            codes, statuses = {_CODES[status] for status in wanted.statuses}, self.statuses
+            places = [place for place in places if statuses[place] in codes]
+        if wanted.failures:
+            statuses, values, best = self.statuses, self.values, wanted.best
+            places = [
+                place
+                for place in places
+                if statuses[place] != _OK or (best is not None and values[place] != best)  # NaN is not the best
+            ]
+        return places
+
+    def differences(self, other: Rows, wanted: Filter) -> list[tuple[int | None, int | None]]:
+        """The places, here and there, of what differs: in the order here, then what only the other one has.
+
+        The filter is asked of the row here, and of the row there where there is none here.
+        """
+        found: list[tuple[int | None, int | None]] = []
+        there = other.places
+        for place in self.chosen(wanted):
+            place_there = there.get(self.pairs[place])
+            if place_there is None or not self._alike(place, other, place_there):
+                found.append((place, place_there))
+        found += ((None, place) for place in other.chosen(wanted) if other.pairs[place] not in self.places)
+        return found
+
+    def _alike(self, place: int, other: Rows, place_there: int) -> bool:
+        if self.statuses[place] != other.statuses[place_there]:
+            return False
+        here, there = self.values[place], other.values[place_there]
+        return here == there or (here != here and there != there)  # noqa: PLR0124 - both NaN: neither has a grade
+
+
+def page_of(places: Sequence[T], offset: int, limit: int | None) -> Sequence[T]:
+    """One page of them; None takes all that follow.
+
+    Raises:
+        UsageError: It begins before the first row, or holds none.
+    """
+    if offset < 0 or (limit is not None and limit < 1):
+        raise UsageError(
+            f"no page of {limit} rows begins at {offset}", hint="it begins at 0 or later and holds 1 row or more"
+        )
+    return places[offset : None if limit is None else offset + limit]
