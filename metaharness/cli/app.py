@@ -156,6 +156,7 @@ def main(argv: list[str] | None = None) -> int:
         regrade,
         runs,
         search,
+        serve,
         show,
         submit,
     )

@@ -37,6 +37,8 @@ from metaharness.store.trace_index import TraceIndex
 
 REJECTED = "rejected.json"
 PROPOSAL = "proposal.json"
+PARTS = (PROPOSAL, "reasoning.md", "filesystem_reads.jsonl", "report.md", SCORE, REJECTED, TRACE, LEARN_TRACE)
+"""The files of an iteration beside its source."""
 COPIED = ("reasoning.md", "filesystem_reads.jsonl", "report.md", REJECTED)
 """What lies beside a candidate that another run takes over, and is no file of its own nor of its evaluation."""
 
@@ -190,6 +192,20 @@ class Iterations(Evaluations):
         if len(self._indexes) > _INDEXES_KEPT:
             self._indexes.pop(next(iter(self._indexes)))
         return index
+
+    def part(self, number: int, name: str, *, most: int) -> str | None:
+        """The text of a file that lies in the folder of an iteration; None where there is none.
+
+        Raises:
+            UsageError: It is no file of an iteration, or has more than `most` bytes.
+        """
+        if name not in PARTS:
+            raise UsageError(f"an iteration has no {name}", hint=f"valid: {', '.join(PARTS)}")
+        path = self._readable(number) / name
+        with store_errors("read", path):
+            if path.is_file() and path.stat().st_size > most:
+                raise UsageError(f"{path} has more than {most:,} bytes", hint="read it by pages: read_trace")
+        return read_text(path)
 
     # --- verdicts of the ladder, reports ---
 

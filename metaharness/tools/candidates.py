@@ -12,7 +12,7 @@ from metaharness.history import History
 from metaharness.loading import read_candidate
 
 _HUNK = re.compile(r"@@ -(\d+)(?:,\d+)? \+\d+(?:,\d+)? @@")
-_SHAPE = "a unified diff: `--- a/harness.py`, `+++ b/harness.py`, then hunks that begin with @@ -line,count +line,count @@"
+_SHAPE = "a unified diff: `--- a/harness.py`, `+++ b/harness.py`, then hunks: @@ -line,count +line,count @@"
 
 
 def files_of(
@@ -96,7 +96,9 @@ class _Change:
 
 def _changes(diff: str) -> Iterator[_Change]:
     lines = diff.splitlines()
-    heads = [place for place, line in enumerate(lines[:-1]) if line.startswith("--- ") and lines[place + 1][:4] == "+++ "]
+    heads = [
+        place for place, line in enumerate(lines[:-1]) if line.startswith("--- ") and lines[place + 1][:4] == "+++ "
+    ]
     if not heads:
         raise UsageError("that is no diff", hint=_SHAPE)
     for head, end in zip(heads, [*heads[1:], len(lines)], strict=True):
@@ -106,7 +108,7 @@ def _changes(diff: str) -> Iterator[_Change]:
 
 
 def _name(line: str) -> str:
-    name = line[4:].split("\t")[0].strip()
+    name = line[4:].split("\t", maxsplit=1)[0].strip()
     return re.sub(r"^(?:[ab]|\d{3,})/", "", name)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import anyio
 
@@ -19,6 +19,8 @@ from metaharness.store import RunStore, TraceIndex, find_run, last_change, list_
 from metaharness.tools.recordings import Recordings
 
 _log = logging.getLogger(__name__)
+T = TypeVar("T")
+
 HISTORIES = 4
 """Runs of which what was read stays in memory."""
 INDEXES = 4
@@ -31,6 +33,8 @@ class Settings:
 
     root: Path
     """The folder of all runs."""
+    project: Path
+    """The folder that candidates and domains may be read from."""
     run: str | None = None
     """The run that is meant where a call names none; None: the only open one."""
     config: Mapping[str, Any] = field(default_factory=dict)
@@ -79,7 +83,7 @@ class Desk:
         self._group.cancel_scope.cancel()
         return await self._group.__aexit__(kind, error, traceback)
 
-    async def in_thread(self, doing: Callable[[], str]) -> str:
+    async def in_thread(self, doing: Callable[[], T]) -> T:
         """What reads files, off the event loop; one at a time, as they share what is known of a run."""
         return await anyio.to_thread.run_sync(doing, limiter=self._reading)
 

@@ -201,9 +201,8 @@ def _of_harness(history: History, number: int, part: str) -> str:
         about = one.proposal
         facts = (("hypothesis", about.hypothesis), ("axis", about.axis), ("predicted", about.predicted_effect))
         sections += [(f"--- {head}", text) for head, text in facts if text]
-        sections += [("--- rejected", f"at {one.rejection.stage}: {one.rejection.message}")] * (
-            one.rejection is not None
-        )
+        if one.rejection is not None:
+            sections.append(("--- rejected", f"at {one.rejection.stage}: {one.rejection.message}"))
     if part in ("all", "reasoning"):
         sections.append(("--- reasoning", store.reasoning(number)))
     if part in ("all", "report"):

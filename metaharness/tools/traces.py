@@ -36,7 +36,7 @@ def read_trace(
     start_line: StartLine = 1,
     run: InRun = "",
 ) -> str:
-    """Raw cases: input, output, expected, grade, error. Without `case` in short, by pages; with it in full, by lines."""
+    """Raw cases: input, output, expected, grade, error. Without `case` in short, by pages; with it in full."""
     path = call.desk.path(run)
     history = call.desk.history(path)
     one = history.iteration(iteration)
@@ -164,5 +164,3 @@ def _hits(found: Hits, *, with_iteration: bool) -> str:
 def _hit(hit: Hit, *, with_iteration: bool) -> str:
     where = hit.file or (hit.where if hit.case_id is None else f"case {hit.case_id} trial {hit.trial}")
     return f"{f'{hit.iteration:03d} ' if with_iteration else ''}{where}, line {hit.line}: {hit.excerpt}"
-
-

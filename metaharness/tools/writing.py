@@ -21,11 +21,11 @@ from metaharness.run.outside import end_round
 from metaharness.run.trying import try_out
 from metaharness.store import RunStore, list_runs
 from metaharness.tools.candidates import files_of
+from metaharness.tools.cases import case_text
 from metaharness.tools.desk import Call, Desk
 from metaharness.tools.reading import InRun, Number
 from metaharness.tools.recordings import Job
 from metaharness.tools.text import page_of_lines
-from metaharness.tools.traces import case_text
 
 REPORT_LINES = 30
 Files = Annotated[dict[str, str], Field(description="Path to text: harness.py and what lies beside it")]
@@ -85,15 +85,15 @@ def _config(desk: Desk, domain: str) -> RunConfig:
         raise UsageError(f"the person has set the domain {set_}", hint="leave `domain` out")
     if set_ is None and not wanted:
         raise UsageError("no domain is set", hint=f"name one: a folder here, or {', '.join(shipped_domains())}")
-    return RunConfig(domain=set_ or _domain_of_project(wanted), proposer=AGENT, **fields)
+    return RunConfig(domain=set_ or _domain_of_project(desk.settings.project, wanted), proposer=AGENT, **fields)
 
 
-def _domain_of_project(wanted: str) -> str:
+def _domain_of_project(project: Path, wanted: str) -> str:
     if wanted in shipped_domains():
         return wanted
-    path = Path(wanted).resolve()
-    if not path.is_relative_to(Path.cwd()) or not path.is_dir():
-        raise UsageError(f"there is no domain folder {wanted} in {Path.cwd()}", hint="`metaharness init NAME` makes one")
+    path = (project / wanted).resolve()
+    if not path.is_relative_to(project.resolve()) or not path.is_dir():
+        raise UsageError(f"there is no domain folder {wanted} in {project}", hint="`metaharness init NAME` makes one")
     return str(path)
 
 
@@ -233,7 +233,7 @@ async def write_harness(
     desk = call.desk
     where = desk.path(run)
     history = desk.history(where)
-    found = files_of(history, files, path, diff, base, near=Path.cwd())
+    found = files_of(history, files, path, diff, base, near=desk.settings.project)
     proposal = Proposal(
         files=found,
         reasoning=reasoning,
@@ -281,7 +281,7 @@ async def check_harness(
     """Try files on train cases before handing them in: what the ladder finds, and the full traces. Costs budget."""
     desk = call.desk
     where = desk.path(run)
-    found = files_of(desk.history(where), files, path, diff, base, near=Path.cwd())
+    found = files_of(desk.history(where), files, path, diff, base, near=desk.settings.project)
     async with desk.recordings.recording(where) as recorded:
         tried = await try_out(recorded, found, cases)
     head = [f"train cases {', '.join(tried.cases)}; what `learn` is shown leaves them out"]
@@ -314,7 +314,9 @@ async def write_report(
     where = desk.path(run)
     one = desk.history(where).iteration(iteration)
     if one.state == "pending":
-        raise UsageError(f"iteration {iteration:03d} is not evaluated yet", hint=f"call evaluate(iteration={iteration})")
+        raise UsageError(
+            f"iteration {iteration:03d} is not evaluated yet", hint=f"call evaluate(iteration={iteration})"
+        )
     lines = text.strip().splitlines()
     if len(lines) > REPORT_LINES or len(text) > REPORT_LINES * 300:
         raise UsageError(f"{len(lines)} lines are too many", hint=f"at most {REPORT_LINES}, of 300 characters")
@@ -322,5 +324,3 @@ async def write_report(
         path = recorded.store.write_report(iteration, "\n".join(lines) + "\n")
         recorded.store.event("reported", iteration=iteration)
     return Reported(run=where.name, iteration=iteration, path=str(path))
-
-

@@ -1,0 +1,54 @@
+"""The files of a run as resources: what the tools show, whole, for hosts that attach them to a conversation."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mcp.server import MCPServer
+from mcp.server.mcpserver.exceptions import ResourceNotFoundError
+
+from metaharness.errors import MetaharnessError
+from metaharness.tools import Desk
+
+MOST_BYTES = 4_000_000
+"""Of a resource; a longer trace is read with the tool."""
+
+
+def add_resources(server: MCPServer[Any], desk: Desk) -> None:
+    """Add the templates; nothing under `sealed/` can be reached through one."""
+
+    @server.resource("run://{run}/config", mime_type="application/json", title="Configuration of a run")
+    async def config(run: str) -> str:
+        """The run's record: domain, models, budget, objectives."""
+        return await _found(desk, lambda: desk.history(desk.path(run)).record.model_dump_json(indent=2))
+
+    @server.resource("run://{run}/scoreboard", mime_type="text/plain", title="Scoreboard of a run")
+    async def board(run: str) -> str:
+        """Every iteration with its numbers."""
+        return await _found(desk, lambda: desk.history(desk.path(run)).scoreboard().text())
+
+    @server.resource("run://{run}/iterations/{iteration}/{file}", mime_type="text/plain", title="File of an iteration")
+    async def part(run: str, iteration: str, file: str) -> str:
+        """Source (by its path in the candidate), proposal.json, reasoning.md, score.json, report.md, trace."""
+        return await _found(desk, lambda: _part(desk, run, iteration, file))
+
+
+def _part(desk: Desk, run: str, iteration: str, file: str) -> str:
+    path = desk.path(run)
+    history = desk.history(path)
+    if not iteration.isdecimal():
+        raise ResourceNotFoundError(f"{iteration!r} is no number of an iteration")
+    number = history.iteration(int(iteration)).number
+    source = history.store.files(number)
+    text = source[file] if file in source else history.store.part(number, file, most=MOST_BYTES)
+    if text is None:
+        raise ResourceNotFoundError(f"iteration {number:03d} has no {file}")
+    desk.note_read(path, f"iterations/{number:03d}/{file}", len(text.encode("utf-8", "replace")), "resource")
+    return text
+
+
+async def _found(desk: Desk, doing: Any) -> str:
+    try:
+        return str(await desk.in_thread(doing))
+    except MetaharnessError as error:
+        raise ResourceNotFoundError(error.message + (f"; {error.hint}" if error.hint else "")) from None

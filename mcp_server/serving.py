@@ -1,0 +1,109 @@
+"""Serving a desk until the client goes or a signal comes: stdio, or HTTP for this machine alone."""
+
+from __future__ import annotations
+
+import hmac
+import logging
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import anyio
+from anyio.abc import CancelScope  # type: ignore[attr-defined]
+from mcp.server.stdio import stdio_server
+
+from mcp_server.server import make_server
+from metaharness.tools import Desk, Settings
+
+LOOPBACK = "127.0.0.1"
+
+
+def serve(settings: Settings, *, port: int | None = None, token: str | None = None) -> None:
+    """Serve until the end; what is being evaluated then stops, and all that has ended is written.
+
+    Args:
+        settings: What a person has decided.
+        port: Serve HTTP there, on 127.0.0.1; None: stdio.
+        token: What a client over HTTP has to present.
+    """
+    logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s")
+    anyio.run(_serve, settings, port, token)
+
+
+async def _serve(settings: Settings, port: int | None, token: str | None) -> None:
+    async with anyio.create_task_group() as group:
+        group.start_soon(_until_signal, group.cancel_scope)
+        async with Desk(settings) as desk:
+            server = make_server(desk)
+            if port is None:
+                async with stdio_server(stdin=_Lines()) as (read, write):  # type: ignore[arg-type]
+                    low = server._lowlevel_server
+                    await low.run(read, write, low.create_initialization_options())
+            else:
+                await _serve_http(server.streamable_http_app(host=LOOPBACK), port, token or "")
+        group.cancel_scope.cancel()
+
+
+async def _until_signal(scope: CancelScope) -> None:
+    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        async for _ in signals:
+            scope.cancel()
+            return
+
+
+class _Lines:
+    """The lines of stdin, read without a thread: one that waits for a line would keep the process from ending."""
+
+    def __init__(self) -> None:
+        self._wire = os.dup(0)
+        nothing = os.open(os.devnull, os.O_RDONLY)
+        os.dup2(nothing, 0)  # what this process starts reads nothing of the wire
+        os.close(nothing)
+
+    async def __aiter__(self) -> AsyncIterator[str]:
+        left = b""
+        while True:
+            try:
+                await anyio.wait_readable(self._wire)
+            except PermissionError:  # a regular file is always readable
+                await anyio.lowlevel.checkpoint()
+            data = os.read(self._wire, 1 << 16)
+            *lines, left = (left + data).split(b"\n")
+            for line in lines:
+                yield line.decode("utf-8", "replace")
+            if not data:
+                return
+
+
+async def _serve_http(app: Any, port: int, token: str) -> None:
+    import uvicorn  # noqa: PLC0415 - not needed over stdio
+
+    class _Server(uvicorn.Server):
+        """Signals are ours: they stop evaluations as well."""
+
+        def install_signal_handlers(self) -> None:
+            return
+
+    config = uvicorn.Config(_guarded(app, token), host=LOOPBACK, port=port, log_level="warning")
+    await _Server(config).serve()
+
+
+def _guarded(app: Any, token: str) -> Callable[..., Awaitable[None]]:
+    """The application, for those who present the token."""
+    wanted = f"Bearer {token}".encode()
+
+    async def guarded(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "http" and not hmac.compare_digest(
+            dict(scope["headers"]).get(b"authorization", b""), wanted
+        ):
+            headers = [(b"www-authenticate", b"Bearer"), (b"content-type", b"text/plain")]
+            await send({"type": "http.response.start", "status": 401, "headers": headers})
+            await send(
+                {"type": "http.response.body", "body": b"present the token that `metaharness serve` has printed\n"}
+            )
+            return
+        await app(scope, receive, send)
+
+    return guarded

@@ -1,0 +1,103 @@
+"""`serve`: the tools for a coding agent, over MCP."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from metaharness.cli import options
+from metaharness.cli.app import command
+from metaharness.cli.search import MaxCalls, MaxCandidates, MaxCases, MaxTokens, MaxUsd, Patience, budget
+
+Domain = Annotated[
+    str | None,
+    typer.Option("--domain", "-d", envvar="METAHARNESS_DOMAIN", help="What `start_run` begins runs of."),
+]
+Root = Annotated[
+    Path | None,
+    typer.Option("--root", envvar="METAHARNESS_ROOT", help="The folder of all runs. Default: `runs` in the project."),
+]
+InRun = Annotated[
+    str | None,
+    typer.Option("--run", "-r", envvar="METAHARNESS_RUN", help="The run that is meant where a call names none."),
+]
+Http = Annotated[
+    int | None, typer.Option("--http", metavar="PORT", min=0, max=65535, help="HTTP on 127.0.0.1 instead of stdio.")
+]
+Token = Annotated[
+    str | None,
+    typer.Option("--token", envvar="METAHARNESS_TOKEN", help="What HTTP clients present. Default: made up, printed."),
+]
+Iterations = Annotated[int, typer.Option("--iterations", "-n", min=0, help="Candidates that a run takes.")]
+
+
+@command(
+    """
+    metaharness serve
+    metaharness serve --domain my_domain -m anthropic:claude-haiku-4-5 --budget-usd 10
+    claude mcp add metaharness -- metaharness serve --domain my_domain
+    metaharness serve --http 8931
+    """
+)
+def serve(
+    domain: Domain = None,
+    data: options.Data = None,
+    text_field: options.TextField = None,
+    label_field: options.LabelField = None,
+    domain_option: options.DomainOption = None,
+    model: options.Model = "embedded:icl",
+    base_url: options.BaseUrl = None,
+    judge: options.Judge = None,
+    price: options.Price = None,
+    no_cache: options.NoCache = False,
+    iterations: Iterations = 30,
+    patience: Patience = None,
+    concurrency: options.Concurrency = 8,
+    trials: options.Trials = 1,
+    limit: options.Limit = None,
+    seed: options.Seed = 0,
+    sandbox: options.Sandbox = "auto",
+    sandbox_command: options.SandboxCommand = None,
+    budget_candidates: MaxCandidates = None,
+    budget_cases: MaxCases = None,
+    budget_calls: MaxCalls = None,
+    budget_tokens: MaxTokens = None,
+    budget_usd: MaxUsd = None,
+    root: Root = None,
+    run_name: InRun = None,
+    http: Http = None,
+    token: Token = None,
+) -> None:
+    """Offer the tools to a coding agent over MCP: it writes the candidates, here they are evaluated.
+
+    What these options say of model, budget and sandbox holds for the runs that the agent begins; it can change none of
+    it, and cannot open the sealed test. A run that was begun otherwise keeps what it was begun with.
+    """
+    from mcp_server.serving import serve as serve_tools
+    from metaharness.tools import Settings
+
+    project = Path(os.environ.get("CLAUDE_PROJECT_DIR") or Path.cwd()).resolve()
+    config: dict[str, Any] = {
+        "domain_options": options.domain_options(data, text_field, label_field, domain_option),
+        "models": options.models(model, base_url, judge),
+        "iterations": iterations,
+        "patience": patience,
+        "concurrency": concurrency,
+        "trials": trials,
+        "limit": limit,
+        "seed": seed,
+        "budget": budget(budget_candidates, budget_cases, budget_calls, budget_tokens, budget_usd),
+        **options.means(sandbox, sandbox_command, price, no_cache),
+    }
+    if domain is not None:
+        config["domain"] = options.domain_reference(domain)
+    settings = Settings(root=root or project / "runs", project=project, run=run_name, config=config)
+    if http is not None and token is None:
+        token = secrets.token_urlsafe(24)
+        print(f"Authorization: Bearer {token}", file=sys.stderr)
+    serve_tools(settings, port=http, token=token)
