@@ -81,23 +81,16 @@ def serve(
     from mcp_server.serving import serve as serve_tools
     from metaharness.tools import Settings
 
-    project = Path(os.environ.get("CLAUDE_PROJECT_DIR") or Path.cwd()).resolve()
-    config: dict[str, Any] = {
-        "domain_options": options.domain_options(data, text_field, label_field, domain_option),
-        "models": options.models(model, base_url, judge),
-        "iterations": iterations,
-        "patience": patience,
-        "concurrency": concurrency,
-        "trials": trials,
-        "limit": limit,
-        "seed": seed,
-        "budget": budget(budget_candidates, budget_cases, budget_calls, budget_tokens, budget_usd),
-        **options.means(sandbox, sandbox_command, price, no_cache),
-    }
+    chosen: dict[str, Any] = {"iterations": iterations, "patience": patience, "limit": limit, "seed": seed}
+    chosen |= {"concurrency": concurrency, "trials": trials, "models": options.models(model, base_url, judge)}
+    chosen["domain_options"] = options.domain_options(data, text_field, label_field, domain_option)
+    chosen["budget"] = budget(budget_candidates, budget_cases, budget_calls, budget_tokens, budget_usd)
+    chosen |= options.means(sandbox, sandbox_command, price, no_cache)
     if domain is not None:
-        config["domain"] = options.domain_reference(domain)
-    settings = Settings(root=root or project / "runs", project=project, run=run_name, config=config)
+        chosen["domain"] = options.domain_reference(domain)
+    project = Path(os.environ.get("CLAUDE_PROJECT_DIR") or Path.cwd()).resolve()
     if http is not None and token is None:
         token = secrets.token_urlsafe(24)
         print(f"Authorization: Bearer {token}", file=sys.stderr)
+    settings = Settings(root=root or project / "runs", project=project, run=run_name, config=chosen)
     serve_tools(settings, port=http, token=token)

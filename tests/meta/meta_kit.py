@@ -128,7 +128,7 @@ def texts() -> dict[str, str]:
 
 def _walk() -> Iterator[Path]:
     """The same outside a git clone, such as in an unpacked source distribution."""
-    for name in ("metaharness", "reference_examples", "tests", "scripts", "benchmarks"):
+    for name in ("metaharness", "reference_examples", "skills", "tests", "scripts", "benchmarks"):
         yield from (path for path in (ROOT / name).rglob("*") if "__pycache__" not in path.parts)
     yield from ROOT.glob("*.md")
 

@@ -18,11 +18,11 @@ from metaharness import production
 
 LAYERS = {
     0: ("errors", "messages", "limits", "records", "configuration"),
-    1: ("domain", "harness", "loading", "fingerprints", "marks", "scaffold"),
+    1: ("domain", "harness", "loading", "fingerprints", "marks", "scaffold", "pages"),
     2: ("store", "gateway", "sandbox", "scoring"),
     3: ("evaluation", "holdout", "history", "finding", "leaks", "production", "exported"),
     4: ("run",),
-    # 5: tools, once they are there
+    5: ("tools",),
     6: ("search", "proposers", "testing", "attacks", "exporting", "doctor"),
     7: ("cli", "__main__"),
 }
@@ -67,6 +67,7 @@ REJECTED_ON_PURPOSE = ("reference_examples/text_classification/proposals/02_engi
 ALSO_IMPORTED = {
     "metaharness/gateway/providers/anthropic.py": ("anthropic",),  # the extra of that name
     "metaharness/gateway/providers/openai.py": ("openai",),  # the extra of that name
+    "metaharness/cli/serve.py": ("mcp_server",),  # the server beside this package, which imports it
     "metaharness/store/encoding.py": ("pydantic_core",),  # comes with pydantic, which asks for one exact version of it
 }
 """Packages that are not among the dependencies, by the one module that may import each."""

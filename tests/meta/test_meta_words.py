@@ -30,7 +30,12 @@ INSTEAD = {
 }
 """A word that is not used here, and the one that is."""
 
-PROSE = ("README.md", "CHANGELOG.md")
+PROSE = (
+    "README.md",
+    "CHANGELOG.md",
+    "ONBOARDING.md",
+    *sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "skills").rglob("*.md")),
+)
 
 
 def identifiers(tree: ast.AST) -> Iterator[tuple[str, int]]:
