@@ -7,6 +7,7 @@ guarded: a program that writes a wrong index with a right checksum. No score is 
 
 from __future__ import annotations
 
+import json
 import secrets
 import stat
 import sys
@@ -17,8 +18,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic_core import from_json, to_json
-
+from metaharness.store.encoding import json_bytes
 from metaharness.store.files import temporary_name
 from metaharness.store.trace_rows import STATUSES, Rows
 
@@ -87,15 +87,17 @@ def load(path: Path) -> tuple[Ends, Rows] | None:
 
 def _packed(ends: Ends, rows: Rows) -> bytes:
     columns = [bytes(getattr(rows, name)) for name in _COLUMNS]
-    keys = to_json([[case_id for case_id, _ in rows.pairs], [trial for _, trial in rows.pairs]])
-    head = to_json({**_KNOWN_BY, "ends": asdict(ends), "sizes": [*map(len, columns), len(keys)]})
+    keys = json_bytes(
+        {"case_ids": [case_id for case_id, _ in rows.pairs], "trials": [trial for _, trial in rows.pairs]}
+    )
+    head = json_bytes({**_KNOWN_BY, "ends": asdict(ends), "sizes": [*map(len, columns), len(keys)]})
     content = b"".join([len(head).to_bytes(_NUMBER, "little"), head, *columns, keys])
     return b"".join([_MAGIC, zlib.crc32(content).to_bytes(_NUMBER, "little"), content])
 
 
 def _unpacked(content: memoryview) -> tuple[Ends, Rows] | None:
     begin = _NUMBER + int.from_bytes(content[:_NUMBER], "little")
-    head: dict[str, Any] = from_json(bytes(content[_NUMBER:begin]))
+    head: dict[str, Any] = json.loads(bytes(content[_NUMBER:begin]))
     if any(head[name] != known for name, known in _KNOWN_BY.items()):
         return None
     parts: list[memoryview] = []
@@ -109,8 +111,8 @@ def _unpacked(content: memoryview) -> tuple[Ends, Rows] | None:
             column.extend(part)
         else:
             column.frombytes(part)
-    case_ids, trials = from_json(bytes(parts[-1]))
-    rows.pairs.extend(zip(case_ids, trials, strict=True))
+    keys = json.loads(bytes(parts[-1]))
+    rows.pairs.extend(zip(keys["case_ids"], keys["trials"], strict=True))
     rows.places.update(zip(rows.pairs, range(len(rows)), strict=True))
     whole = {len(rows.places), *(len(getattr(rows, name)) for name in _COLUMNS)} == {len(rows.pairs)}
     return (Ends(**head["ends"]), rows) if whole else None
