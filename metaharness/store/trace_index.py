@@ -26,7 +26,7 @@ from metaharness.records import CaseTrace
 from metaharness.store.encoding import scrub
 from metaharness.store.files import parse, store_errors
 from metaharness.store.trace_file import Ends, load, save
-from metaharness.store.trace_rows import EVERY, Difference, Filter, Rows, TraceLine, TraceRow, page_of
+from metaharness.store.trace_rows import EVERY, Difference, Filter, Rows, TraceLine, TraceRow, key_of, page_of
 
 INDEX = ".eval_trace.index"
 SAVED_FROM = 1 << 20
@@ -194,7 +194,7 @@ class TraceIndex:
 
     def row(self, case_id: str, trial: int) -> TraceRow | None:
         """The row of a case and trial, or None."""
-        place = self._rows.places.get((scrub(case_id), trial))
+        place = self._rows.places.get(key_of(scrub(case_id), trial))
         return None if place is None else self._rows.row(place)
 
     def rows(self, wanted: Filter = EVERY, *, offset: int = 0, limit: int | None = None) -> RowPage:

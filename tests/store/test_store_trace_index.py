@@ -328,6 +328,11 @@ def rewritten_longer(path: Path) -> None:
     path.write_bytes(path.read_bytes().replace(b"case-", b"other-case-"))
 
 
+def rewritten_but_for_its_first_line(path: Path) -> None:
+    first, rest = path.read_bytes().split(b"\n", 1)
+    path.write_bytes(first + b"\n" + rest.replace(b"case-", b"other-case-"))
+
+
 def rewritten_in_its_size(path: Path) -> None:
     path.write_bytes(path.read_bytes().replace(b"case-", b"CASE-"))
 
@@ -350,9 +355,13 @@ def removed(path: Path) -> None:
     path.unlink()
 
 
-@pytest.mark.parametrize(
-    "change", [rewritten_longer, rewritten_in_its_size, rewritten_shorter, replaced, emptied, removed]
+CHANGES = (
+    *(rewritten_longer, rewritten_but_for_its_first_line, rewritten_in_its_size, rewritten_shorter),
+    *(replaced, emptied, removed),
 )
+
+
+@pytest.mark.parametrize("change", CHANGES)
 def test_a_trace_that_was_rewritten_is_indexed_anew(store: RunStore, change: Callable[[Path], None]) -> None:
     pad(store)
     held = up_to_date(store)
@@ -408,6 +417,18 @@ def test_a_file_is_not_written_for_every_line_that_is_added(store: RunStore) -> 
     pad(store, first=ENOUGH + 1)
     assert agrees(up_to_date(store), store)
     assert (store.path / SAVED).read_bytes() != saved
+
+
+def test_a_file_holds_every_trial_and_whatever_text_an_id_is(store: RunStore) -> None:
+    for case_id in HOSTILE:
+        for trial in (3, 0, -1):
+            store.append_trace(0, trace(case_id, trial=trial, output=PADDING, calls=[]))
+    written = up_to_date(store)
+    assert (store.path / SAVED).is_file()
+    read = up_to_date(store)
+    assert read.rows() == written.rows()
+    assert agrees(read, store)
+    assert [row.trial for row in read.rows(Filter(case_id=HOSTILE[0])).rows] == [3, 0, -1]
 
 
 def turned(content: bytes, place: int) -> bytes:
