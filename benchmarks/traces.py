@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import random
 import subprocess
 import sys
 import time
@@ -24,6 +25,7 @@ from metaharness.store import Filter, RunStore, TraceIndex
 
 CASES = 100_000
 QUICK = 5_000
+UNDER_WAY = 32
 PROMPT_CHARS = 9_500
 REPEATED = 9
 PAGE = 20
@@ -59,10 +61,10 @@ PATTERNS = {
 
 
 def traces(cases: int, of: int) -> Iterator[CaseTrace]:
-    """The traces of one iteration; about one case in ten ends otherwise than in another iteration."""
+    """The traces of one iteration, in an order of its own; a quarter ends otherwise than in another iteration."""
     words = 'The tenant writes that the lift has stopped again, and asks "when" it will run.\n'
     prompt = (words * (PROMPT_CHARS // len(words) + 1))[:PROMPT_CHARS]
-    for case in range(cases):
+    for case in ended_in_order(cases, of):
         chance = (case * 7919 + of * 104_729) % 100
         status: Status = "timeout" if chance < 2 else "harness_error" if chance < 4 else "ok"
         note = f"needle {case} of {cases}. " if case % 10_000 == 4 else ""
@@ -78,6 +80,17 @@ def traces(cases: int, of: int) -> Iterator[CaseTrace]:
             error=None if status == "ok" else "Traceback (most recent call last):\n  ...",
             calls=[Call(request=request, response={"text": "answer"}, model="scripted:none", input_tokens=2000)],
         )
+
+
+def ended_in_order(cases: int, seed: int) -> Iterator[int]:
+    """Cases as they end where so many are under way."""
+    under_way: list[int] = []
+    generator = random.Random(seed)
+    for case in range(cases):
+        under_way.append(case)
+        if len(under_way) == UNDER_WAY:
+            yield under_way.pop(generator.randrange(UNDER_WAY))
+    yield from under_way
 
 
 def make(root: Path, cases: int) -> Path:

@@ -43,7 +43,7 @@ COPIED = ("reasoning.md", "filesystem_reads.jsonl", "report.md", REJECTED)
 """What lies beside a candidate that another run takes over, and is no file of its own nor of its evaluation."""
 
 _INDEXES_KEPT = 3
-"""Indexes of traces in memory; each may take 25 MB for 100,000 cases."""
+"""Indexes of traces in memory; each takes some 20 MB for 100,000 cases."""
 
 
 def not_as_recorded(path: Path) -> CorruptRecordError:

@@ -7,6 +7,7 @@ guarded: a program that writes a wrong index with a right checksum. No score is 
 
 from __future__ import annotations
 
+import json
 import secrets
 import stat
 import sys
@@ -17,10 +18,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic_core import from_json, to_json
-
+from metaharness.store.encoding import json_bytes
 from metaharness.store.files import temporary_name
-from metaharness.store.trace_rows import STATUSES, Rows
+from metaharness.store.trace_rows import STATUSES, Rows, key_of, pair_of
 
 _MAGIC = b"metaharness trace index 1\n"
 _NUMBER = 8
@@ -51,8 +51,8 @@ class Ends:
     ctime_ns: int = 0
 
 
-def save(path: Path, ends: Ends, rows: Rows) -> bool:
-    """Put an index in the place of what is there. False: that cannot be written, which does no harm."""
+def save(path: Path, ends: Ends, rows: Rows) -> None:
+    """Put an index in the place of what is there. Where it cannot be written, it is not: that costs only time."""
     content = _packed(ends, rows)
     temporary = temporary_name(path.with_name(f"{path.name}.{secrets.token_hex(8)}"))  # several may write at once
     try:
@@ -62,8 +62,6 @@ def save(path: Path, ends: Ends, rows: Rows) -> bool:
     except OSError:
         with suppress(OSError):
             temporary.unlink()
-        return False
-    return True
 
 
 def load(path: Path) -> tuple[Ends, Rows] | None:
@@ -87,15 +85,16 @@ def load(path: Path) -> tuple[Ends, Rows] | None:
 
 def _packed(ends: Ends, rows: Rows) -> bytes:
     columns = [bytes(getattr(rows, name)) for name in _COLUMNS]
-    keys = to_json([[case_id for case_id, _ in rows.pairs], [trial for _, trial in rows.pairs]])
-    head = to_json({**_KNOWN_BY, "ends": asdict(ends), "sizes": [*map(len, columns), len(keys)]})
+    case_ids, trials = zip(*map(pair_of, rows.keys), strict=True)
+    keys = json_bytes({"case_ids": case_ids, "trials": trials})
+    head = json_bytes({**_KNOWN_BY, "ends": asdict(ends), "sizes": [*map(len, columns), len(keys)]})
     content = b"".join([len(head).to_bytes(_NUMBER, "little"), head, *columns, keys])
     return b"".join([_MAGIC, zlib.crc32(content).to_bytes(_NUMBER, "little"), content])
 
 
 def _unpacked(content: memoryview) -> tuple[Ends, Rows] | None:
     begin = _NUMBER + int.from_bytes(content[:_NUMBER], "little")
-    head: dict[str, Any] = from_json(bytes(content[_NUMBER:begin]))
+    head: dict[str, Any] = json.loads(bytes(content[_NUMBER:begin]))
     if any(head[name] != known for name, known in _KNOWN_BY.items()):
         return None
     parts: list[memoryview] = []
@@ -109,8 +108,8 @@ def _unpacked(content: memoryview) -> tuple[Ends, Rows] | None:
             column.extend(part)
         else:
             column.frombytes(part)
-    case_ids, trials = from_json(bytes(parts[-1]))
-    rows.pairs.extend(zip(case_ids, trials, strict=True))
-    rows.places.update(zip(rows.pairs, range(len(rows)), strict=True))
-    whole = {len(rows.places), *(len(getattr(rows, name)) for name in _COLUMNS)} == {len(rows.pairs)}
+    keys = json.loads(bytes(parts[-1]))
+    rows.keys.extend(map(key_of, keys["case_ids"], keys["trials"]))
+    sizes = {len(keys["trials"]), len(keys["case_ids"]), *(len(getattr(rows, name)) for name in _COLUMNS)}
+    whole = len(sizes) == 1
     return (Ends(**head["ends"]), rows) if whole else None

@@ -23,9 +23,10 @@ from typing import BinaryIO
 
 from metaharness.errors import StoreError
 from metaharness.records import CaseTrace
+from metaharness.store.encoding import scrub
 from metaharness.store.files import parse, store_errors
 from metaharness.store.trace_file import Ends, load, save
-from metaharness.store.trace_rows import EVERY, Difference, Filter, Rows, TraceLine, TraceRow, page_of
+from metaharness.store.trace_rows import EVERY, Difference, Filter, Rows, TraceLine, TraceRow, key_of, page_of
 
 INDEX = ".eval_trace.index"
 SAVED_FROM = 1 << 20
@@ -115,9 +116,9 @@ class TraceIndex:
         found = os.fstat(file.fileno())
         if not _is_of(self._ends, file, found):
             self._forget()
-        if found.st_size - self._ends.done >= SAVED_FROM:
+        if self._ends.done == 0 and found.st_size >= SAVED_FROM:
             stored = load(self.path.with_name(INDEX))
-            if stored is not None and stored[0].done > self._ends.done and _is_of(stored[0], file, found):
+            if stored is not None and _is_of(stored[0], file, found):
                 self._ends, self._rows = stored
                 self._saved = self._ends.done
         self._ends = replace(
@@ -193,7 +194,7 @@ class TraceIndex:
 
     def row(self, case_id: str, trial: int) -> TraceRow | None:
         """The row of a case and trial, or None."""
-        place = self._rows.places.get((case_id, trial))
+        place = self._rows.places.get(key_of(scrub(case_id), trial))
         return None if place is None else self._rows.row(place)
 
     def rows(self, wanted: Filter = EVERY, *, offset: int = 0, limit: int | None = None) -> RowPage:

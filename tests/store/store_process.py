@@ -87,8 +87,16 @@ def limited(run: str, limit: str) -> None:
             say(json.dumps([written, error.message, error.hint, cause, stored.trace_sha256, stored.trace_bytes]))
 
 
+def index(run: str) -> None:
+    """Index a line of the traces of iteration 0 for each line that comes in; say what is indexed."""
+    found = RunStore.open(Path(run), record=False).trace_index(0)
+    for _ in sys.stdin:
+        whole = found.update(seconds=0)
+        say(json.dumps([whole, found.lines, [[row.case_id, row.trial, row.status] for row in found.rows().rows]]))
+
+
 if __name__ == "__main__":
-    tasks = {task.__name__: task for task in (hold, hold_with_children, write, limited)}
+    tasks = {task.__name__: task for task in (hold, hold_with_children, write, limited, index)}
     try:
         tasks[sys.argv[1]](*sys.argv[2:])
     except MetaharnessError as error:
