@@ -51,8 +51,9 @@ class Call:
     progress: Callable[[float, float | None, str], Awaitable[None]]
     """Told how far it is: done, of how many (None: not known), in words."""
 
-    def seen(self, path: Path, name: str, text: str) -> str:
-        """The text, which is recorded as read."""
+    def seen(self, path: Path, what: str | Path, text: str) -> str:
+        """The text, which is recorded as read: of a file of the run, or of what was made of several."""
+        name = what if isinstance(what, str) else what.relative_to(path).as_posix()
         self.desk.note_read(path, name, len(text.encode("utf-8", "replace")), self.tool)
         return text
 

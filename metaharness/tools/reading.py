@@ -184,12 +184,10 @@ def read_harness(
     path = call.desk.path(run)
     history = call.desk.history(path)
     history.iteration(iteration)
-    if against >= 0:
-        text, name = _difference(history, against, iteration), f"iterations/{iteration:03d}/diff"
-    else:
-        text, name = _of_harness(history, iteration, part), f"iterations/{iteration:03d}/{part}"
-    footer = f"[files: {history.store.candidate_path(iteration)}]"
-    return call.seen(path, name, f"{page_of_lines('harness', text, start_line)}\n{footer}")
+    text = _difference(history, against, iteration) if against >= 0 else _of_harness(history, iteration, part)
+    file = history.store.candidate_path(iteration)
+    footer = f"[files: {file}]"
+    return call.seen(path, file, f"{page_of_lines('harness', text, start_line)}\n{footer}")
 
 
 def _of_harness(history: History, number: int, part: str) -> str:

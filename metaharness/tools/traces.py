@@ -40,11 +40,11 @@ def read_trace(
     path = call.desk.path(run)
     history = call.desk.history(path)
     one = history.iteration(iteration)
-    name = f"iterations/{iteration:03d}/eval_trace.jsonl"
+    index, others = call.desk.index(path, iteration), None
+    name = index.path
     if case == LEARN:
         text = "\n".join(case_text(trace, calls=True) for trace in history.store.learn_traces(iteration))
         return call.seen(path, name, page_of_lines("trace", text or "`learn` made no record", start_line))
-    index, others = call.desk.index(path, iteration), None
     waiting = _not_ready(index)
     if differs_from >= 0:
         others = call.desk.index(path, history.iteration(differs_from).number)

@@ -62,6 +62,7 @@ PUBLIC = {
         "CACHES",
         "META_FILES",
         "load_domain",
+        "read_baselines",
         "read_candidate",
         "shipped_domains",
         "shipped_folder",
