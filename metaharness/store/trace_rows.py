@@ -6,6 +6,7 @@ A hundred thousand rows take about 20 MB, and a look at all of them some ten mil
 from __future__ import annotations
 
 import math
+import weakref
 from array import array
 from collections import Counter
 from collections.abc import Sequence
@@ -129,6 +130,7 @@ class Rows:
         self.values = array("d")
         """NaN: no grade. No stored value is NaN."""
         self.lines, self.offsets, self.lengths = array("q"), array("q"), array("q")
+        self._alignment: tuple[weakref.ref[Rows], tuple[int, int], list[int | None]] | None = None
 
     def __len__(self) -> int:
         """The number of different cases and trials."""
@@ -201,29 +203,30 @@ class Rows:
 
         The filter is asked of the row here, and of the row there where there is none here.
         """
-        places = self.chosen(wanted)
-        places_there = list(map(other.places.get, map(self.keys.__getitem__, places)))
+        aligned = self._aligned(other)
         statuses, values, statuses_there, values_there = self.statuses, self.values, other.statuses, other.values
-        unlike = [
-            (here, there)
-            for here, there in zip(places, places_there, strict=True)
-            if there is None
-            or statuses[here] != statuses_there[there]
-            or values[here] != values_there[there]  # also two that have no grade: NaN
-        ]
         found: list[tuple[int | None, int | None]] = [
-            pair for pair in unlike if pair[1] is None or not self._both_ungraded(pair[0], other, pair[1])
+            (here, there)
+            for here in self.chosen(wanted)
+            if (there := aligned[here]) is None
+            or statuses[here] != statuses_there[there]
+            or (values[here] != values_there[there] and not _both_nan(values[here], values_there[there]))
         ]
-        if len(places_there) - places_there.count(None) < len(other):
+        if len(aligned) - aligned.count(None) < len(other):
             found += ((None, place) for place in other.chosen(wanted) if other.keys[place] not in self.places)
         return found
 
-    def _both_ungraded(self, place: int, other: Rows, place_there: int) -> bool:
-        return (
-            self.statuses[place] == other.statuses[place_there]
-            and math.isnan(self.values[place])
-            and math.isnan(other.values[place_there])
-        )
+    def _aligned(self, other: Rows) -> list[int | None]:
+        """Where the other one has each row. Rows are only ever added, so it holds until one of the two has more."""
+        known = self._alignment
+        if known is None or known[0]() is not other or known[1] != (len(self), len(other)):
+            places = list(map(other.places.get, self.keys))
+            known = self._alignment = (weakref.ref(other), (len(self), len(other)), places)
+        return known[2]
+
+
+def _both_nan(a: float, b: float) -> bool:
+    return math.isnan(a) and math.isnan(b)
 
 
 def page_of(places: Sequence[T], offset: int, limit: int | None) -> Sequence[T]:

@@ -192,6 +192,32 @@ def test_what_differs_from_another_iteration_is_told_with_both_sides(store: RunS
     ]
 
 
+def test_what_differs_follows_both_sides_as_they_grow_and_are_rewritten(store: RunStore) -> None:
+    store.add_iteration(proposal(), round=0, slot=1)
+    a, b = store.trace_index(0), store.trace_index(1)
+
+    def differing() -> list[tuple[str | None, str | None]]:
+        a.update()
+        b.update()
+        page = a.differences(b)
+        assert page == up_to_date(store, 0).differences(up_to_date(store, 1))
+        return [(one.row and one.row.case_id, one.other and one.other.case_id) for one in page.differences]
+
+    store.append_trace(0, trace("x"))
+    assert differing() == [("x", None)]
+    store.append_trace(1, trace("x"))
+    assert differing() == []
+    store.append_trace(1, trace("x", status="timeout", grades=[]))
+    store.append_trace(1, trace("y"))
+    assert differing() == [("x", "x"), (None, "y")]
+    store.append_trace(0, trace("y"))
+    assert differing() == [("x", "x")]
+    store.refuse(1)
+    store.append_trace(1, trace("y"))
+    store.append_trace(1, trace("x"))
+    assert differing() == []
+
+
 HOSTILE = [
     "'; DROP TABLE rows; --",
     'quote " and \\ backslash',
