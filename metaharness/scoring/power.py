@@ -103,7 +103,8 @@ def power(cases: int, gain: float, spread: Spread, *, trials: int | None = 1, al
 def smallest_gain(cases: int, spread: Spread, *, trials: int | None = 1, alpha: float = ALPHA) -> float | None:
     """The smallest gain that is seen with 80% power; None where not even the greatest is, as with five cases.
 
-    0.0 for values that are not binary and do not vary: then any gain that is the same in every case is seen.
+    0.0 for values that are not binary and do not vary: then any gain that is the same in every case is seen. More
+    trials never need a larger one, but with six binary cases: all six have to come out differently there.
     """
     if cases < FEWEST:
         return None

@@ -133,9 +133,25 @@ def test_the_smallest_gain_has_the_power_and_a_smaller_one_has_not(
     assert gain is not None
     assert power(cases, gain, spread, trials=trials) >= 0.8
     assert power(cases, gain * 0.98, spread, trials=trials) < 0.8
-    more = smallest_gain(cases, spread, trials=trials + 1)
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.integers(7, 150), st.floats(0.0, 0.5), st.floats(0.0, 0.25), st.integers(1, 9))
+def test_more_trials_never_need_a_larger_gain(cases: int, apart: float, within: float, trials: int) -> None:
+    spread = Spread(apart, within)
+    gain, more = smallest_gain(cases, spread, trials=trials), smallest_gain(cases, spread, trials=trials + 1)
+    assert gain is not None
     assert more is not None
     assert more <= gain * 1.0001
+
+
+def test_with_six_cases_more_trials_may_need_one() -> None:
+    """All six have to come out differently there, and without noise fewer of them do."""
+    spread = Spread(0.5, 0.25)
+    gain, more = smallest_gain(6, spread, trials=1), smallest_gain(6, spread, trials=2)
+    assert gain is not None
+    assert more is not None
+    assert gain < more < 1.05 * gain
 
 
 def test_four_times_the_cases_see_about_half_the_gain() -> None:
