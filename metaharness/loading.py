@@ -156,6 +156,7 @@ def _build(factory: Any, options: Mapping[str, str], *, root: Path, where: str) 
         )
     if domain.root == Path():
         domain.root = root
+    domain.loaded_with = dict(options)
     problems = _problems(domain)
     if problems:
         raise DomainError(
