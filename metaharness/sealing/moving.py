@@ -287,12 +287,12 @@ def _locked() -> Iterator[None]:
     with _told("make", folder):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         folder.chmod(0o700)
-    lock = system_lock(folder / ".lock")
+    lock = system_lock(folder / ".one_at_a_time")
     with _told("lock", folder):
         try:
             lock.acquire(timeout=WAIT_SECONDS)
         except Timeout as error:
-            raise StoreError(f"another process is sealing: it holds {folder}/.lock") from error
+            raise StoreError(f"another process is sealing: it holds a lock in {folder}") from error
     try:
         yield
     finally:

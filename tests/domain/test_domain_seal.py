@@ -9,6 +9,7 @@ import signal
 import stat
 import subprocess
 import sys
+import warnings
 from collections.abc import AsyncIterator, Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -37,11 +38,8 @@ def toy(tmp_path: Path) -> Toy:
     return finish_toy(tmp_path / "domain")
 
 
-def test_file(toy: Toy) -> Path:
+def cases_file(toy: Toy) -> Path:
     return toy.folder / "data" / "test.jsonl"
-
-
-test_file.__test__ = False  # type: ignore[attr-defined]
 
 
 def sealed(toy: Toy) -> Outcome:
@@ -66,7 +64,7 @@ def write_sentences(folder: Path, **options: Any) -> Toy:
     """A domain whose test cases are sentences."""
     toy = write_toy(folder, baselines={"00_plain.py": harness("plain")}, **options)
     rows = [{"id": f"hidden-{number:02d}", "text": sentence(number), "colour": "red"} for number in range(6)]
-    test_file(toy).write_text("".join(json.dumps(row) + "\n" for row in rows))
+    cases_file(toy).write_text("".join(json.dumps(row) + "\n" for row in rows))
     return toy
 
 
@@ -111,13 +109,13 @@ def test_what_the_split_says_of_itself_is_the_same_before_and_after(toy: Toy) ->
 
 
 def test_undo_brings_back_the_very_file_and_running_either_twice_says_so(toy: Toy) -> None:
-    test_file(toy).chmod(0o640)
-    content = test_file(toy).read_bytes()
+    cases_file(toy).chmod(0o640)
+    content = cases_file(toy).read_bytes()
     assert [sealed(toy).done, sealed(toy).done] == ["sealed", "already sealed"]
-    assert not test_file(toy).exists()
+    assert not cases_file(toy).exists()
     assert [unseal(str(toy.folder), {}).done, unseal(str(toy.folder), {}).done] == ["brought back", "not sealed"]
-    assert test_file(toy).read_bytes() == content
-    assert stat.S_IMODE(test_file(toy).stat().st_mode) == 0o640
+    assert cases_file(toy).read_bytes() == content
+    assert stat.S_IMODE(cases_file(toy).stat().st_mode) == 0o640
     assert sorted(path.name for path in (toy.folder / "data").iterdir()) == [
         "search.jsonl",
         "test.jsonl",
@@ -128,7 +126,7 @@ def test_undo_brings_back_the_very_file_and_running_either_twice_says_so(toy: To
 def test_the_file_of_any_name_is_found_by_what_the_domain_opens(toy: Toy) -> None:
     held_out = toy.folder / "cases" / "held_out.txt"
     held_out.parent.mkdir()
-    test_file(toy).rename(held_out)
+    cases_file(toy).rename(held_out)
     source = (toy.folder / "domain.py").read_text()
     changed = """        path = self.data / f"{split.value}.jsonl"
         if split == "test":
@@ -145,7 +143,7 @@ def test_a_folder_of_data_that_an_option_names_is_sealed_for_that_folder(toy: To
     other = shutil.copytree(toy.folder / "data", tmp_path / "other")
     outcome = seal(str(toy.folder), {"data": str(other)})
     assert outcome.seal == other / NAME
-    assert test_file(toy).exists()
+    assert cases_file(toy).exists()
     assert sealed_size(load_domain(str(toy.folder), {"data": str(other)})) == (8, 8)
     moved = other.rename(tmp_path / "moved")
     assert sealed_size(load_domain(str(toy.folder), {"data": str(moved)})) == (8, 8)
@@ -211,7 +209,7 @@ def test_cases_do_not_go_to_a_place_in_the_same_tree(toy: Toy, monkeypatch: pyte
     monkeypatch.setenv("XDG_DATA_HOME", str(toy.folder / "data"))
     with pytest.raises(UsageError, match="lies in the tree"):
         sealed(toy)
-    assert test_file(toy).exists()
+    assert cases_file(toy).exists()
 
 
 def test_an_example_that_comes_with_the_package_is_not_sealed() -> None:
@@ -221,11 +219,11 @@ def test_an_example_that_comes_with_the_package_is_not_sealed() -> None:
 
 def test_undo_overwrites_no_other_cases(toy: Toy) -> None:
     sealed(toy)
-    test_file(toy).write_text("mine\n")
+    cases_file(toy).write_text("mine\n")
     with pytest.raises(UsageError, match="nothing is overwritten"):
         unseal(str(toy.folder), {})
-    assert test_file(toy).read_text() == "mine\n"
-    test_file(toy).unlink()
+    assert cases_file(toy).read_text() == "mine\n"
+    cases_file(toy).unlink()
     assert unseal(str(toy.folder), {}).done == "brought back"
 
 
@@ -236,7 +234,9 @@ CHANGES = frozenset({"open", "os.rename", "os.remove", "os.mkdir", "os.chmod"})
 
 def killed_before(change: int, act: Callable[[], object]) -> bool:
     """Whether a process that does this was killed right before that change of a file; False: it came to its end."""
-    child = os.fork()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of threads that tests before have left: the child runs nothing of theirs
+        child = os.fork()
     if child == 0:
         seen = 0
 
@@ -258,51 +258,53 @@ def killed_before(change: int, act: Callable[[], object]) -> bool:
 
 def whole(toy: Toy) -> bool:
     """Whether the cases are where they are looked for: in their file, or at the place that the seal names."""
-    if test_file(toy).exists():
+    if cases_file(toy).exists():
         return sealed_size(load_domain(str(toy.folder))) == (8, 8)
     return len(standing(toy).cases()) == 8
 
 
+@pytest.mark.slow
 def test_killed_before_any_step_it_has_lost_nothing_and_goes_on(toy: Toy) -> None:
-    content, killed = test_file(toy).read_bytes(), 0
+    content, killed = cases_file(toy).read_bytes(), 0
     while killed_before(killed + 1, lambda: sealed(toy)):
         killed += 1
         assert whole(toy)
-        assert test_file(toy).read_bytes() == content if test_file(toy).exists() else True
+        assert cases_file(toy).read_bytes() == content if cases_file(toy).exists() else True
         sealed(toy)
-        assert not test_file(toy).exists()
+        assert not cases_file(toy).exists()
         assert whole(toy)
         unseal(str(toy.folder), {})
-        assert test_file(toy).read_bytes() == content
+        assert cases_file(toy).read_bytes() == content
         shutil.rmtree(sealed_root())
     assert killed > 8
     assert standing(toy).here
 
 
+@pytest.mark.slow
 def test_undo_killed_before_any_step_has_lost_nothing_and_goes_on(toy: Toy) -> None:
-    content, killed = test_file(toy).read_bytes(), 0
+    content, killed = cases_file(toy).read_bytes(), 0
     sealed(toy)
     while killed_before(killed + 1, lambda: unseal(str(toy.folder), {})):
         killed += 1
         assert whole(toy)
         assert unseal(str(toy.folder), {}).done in ("brought back", "not sealed")
-        assert test_file(toy).read_bytes() == content
+        assert cases_file(toy).read_bytes() == content
         sealed(toy)
     assert killed > 3
-    assert test_file(toy).read_bytes() == content
+    assert cases_file(toy).read_bytes() == content
 
 
 def test_one_that_was_killed_before_the_file_went_is_completed(toy: Toy) -> None:
-    content = test_file(toy).read_bytes()
+    content = cases_file(toy).read_bytes()
     sealed(toy)
-    test_file(toy).write_bytes(content)
+    cases_file(toy).write_bytes(content)
     assert sealed(toy).done == "completed"
-    assert not test_file(toy).exists()
+    assert not cases_file(toy).exists()
 
 
 def test_new_cases_beside_an_old_seal_are_sealed_and_the_old_ones_stay(toy: Toy) -> None:
     first = sealed(toy)
-    test_file(toy).write_text('{"id": "1", "text": "another", "colour": "red"}\n')
+    cases_file(toy).write_text('{"id": "1", "text": "another", "colour": "red"}\n')
     second = sealed(toy)
     assert (second.done, second.cases) == ("sealed", 1)
     assert first.place is not None
@@ -313,6 +315,7 @@ def test_new_cases_beside_an_old_seal_are_sealed_and_the_old_ones_stay(toy: Toy)
 # --- runs -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 async def test_finish_gives_the_same_numbers_whether_sealed_or_not_and_when_it_was_begun(
     toy: Toy, tmp_path: Path
 ) -> None:
@@ -327,6 +330,7 @@ async def test_finish_gives_the_same_numbers_whether_sealed_or_not_and_when_it_w
     assert sealed_essence(after) == sealed_essence(twin)
 
 
+@pytest.mark.slow
 async def test_openings_are_counted_across_sealing(toy: Toy, tmp_path: Path) -> None:
     await finished(await searched_run(toy, tmp_path / "runs", name="first"))
     outcome = seal(str(toy.folder), {}, runs=tmp_path / "runs")
@@ -350,6 +354,7 @@ class Meddler(ScriptedProposer):
             yield proposal
 
 
+@pytest.mark.slow
 async def test_sealing_and_bringing_back_do_not_disturb_a_run_that_is_recorded(toy: Toy, tmp_path: Path) -> None:
     folder = str(toy.folder)
     acts = [lambda: seal(folder, {}), lambda: unseal(folder, {})]
@@ -377,7 +382,7 @@ async def test_a_changed_seal_is_refused_as_a_changed_domain_is(toy: Toy, tmp_pa
 async def test_other_cases_put_where_the_sealed_ones_lay_are_refused(toy: Toy, tmp_path: Path) -> None:
     sealed(toy)
     run = await searched_run(toy, tmp_path / "runs")
-    test_file(toy).write_text('{"id": "1", "text": "easy", "colour": "red"}\n')
+    cases_file(toy).write_text('{"id": "1", "text": "easy", "colour": "red"}\n')
     with pytest.raises(DomainError, match=r"changed: data/test\.jsonl"):
         await finished(run)
 
@@ -394,6 +399,7 @@ async def test_the_leak_gate_knows_the_sealed_cases(tmp_path: Path) -> None:
 # --- another machine --------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 async def test_without_the_cases_all_but_finish_works_and_it_says_how_to_bring_them(
     toy: Toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -467,10 +473,10 @@ def test_a_file_in_the_git_history_is_told_and_the_history_is_left_alone(toy: To
     git(toy.folder, "add", ".")
     git(toy.folder, "commit", "-m", "all")
     head = (toy.folder / ".git" / "logs" / "HEAD").read_text()
-    warnings = sealed(toy).warnings
-    assert len(warnings) == 1
-    assert "still in the git history" in warnings[0]
-    assert "--path data/test.jsonl" in warnings[0]
+    told = sealed(toy).warnings
+    assert len(told) == 1
+    assert "still in the git history" in told[0]
+    assert "--path data/test.jsonl" in told[0]
     assert (toy.folder / ".git" / "logs" / "HEAD").read_text() == head
 
 
@@ -478,6 +484,6 @@ def test_other_files_that_hold_the_cases_are_named(tmp_path: Path) -> None:
     toy = write_sentences(tmp_path / "domain", proposals={})
     (toy.folder / "notes.txt").write_text(f"remember: {sentence(1)}; and {sentence(2)}")
     (toy.folder / "data" / "backup.bin").write_bytes(b"\xff\x00")
-    warnings = sealed(toy).warnings
-    assert len(warnings) == 1
-    assert f"2 of the 6 cases also stand in {toy.folder / 'notes.txt'}" in warnings[0]
+    told = sealed(toy).warnings
+    assert len(told) == 1
+    assert f"2 of the 6 cases also stand in {toy.folder / 'notes.txt'}" in told[0]
