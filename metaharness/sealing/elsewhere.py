@@ -47,7 +47,7 @@ def _in_history(file: Path) -> Iterator[str]:
     unsure = "may still be" if known is None or staged is None else "are still"
     yield (
         f"the cases {unsure} in the git history of {tree}: `git show` of an older commit gives {relative}. Commit its "
-        "removal; then let agents work in a copy without that history (`git clone --depth 1` of the new commit), or "
+        f"removal; then let agents work in a copy without that history (`git clone --depth 1 file://{tree} COPY`), or "
         f"rewrite it (`git filter-repo --invert-paths --path {relative}`), which changes every later commit"
     )
 
