@@ -126,6 +126,7 @@ def test_an_export_into_the_same_tree_is_warned_of(toy: Toy) -> None:
     assert "lies in the tree that the cases were moved out of" in said.err
 
 
+@pytest.mark.slow
 def test_doctor_says_where_sealed_cases_are_and_whether_others_read_them(toy: Toy, tmp_path: Path) -> None:
     say("seal", toy.folder)
 
