@@ -26,6 +26,7 @@ from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Protocol
 
 from metaharness.errors import DomainError, MetaharnessError
@@ -163,6 +164,8 @@ class Domain:
     files but the worker's temporary folder, and end with the worker."""
     root: Path = Path()
     """The folder of `domain.py`; set when it is loaded."""
+    loaded_with: Mapping[str, str] = MappingProxyType({})
+    """The options of the factory it was loaded with; set when it is loaded."""
 
     def cases(self, split: Split) -> Iterable[Case]:
         """The cases of one split. Each split is loaded by itself, when it is asked for."""

@@ -4,6 +4,8 @@
     Holdout(store, domain).cases()           the cases, once the opening is there
     Holdout(store, domain).close(...)        the result: written last, it closes the run
 
+The cases are read by the domain, or from where `metaharness seal` has put them (`seals.py`).
+
 Not guarded: a program that runs with the user's own rights can read the data where it lies, and a run directory that
 was deleted is not counted any more.
 """
@@ -25,6 +27,7 @@ from metaharness.records import SCHEMA_VERSION, Estimate, ObjectiveRecord, Propo
 from metaharness.scoring.measures import PairRow
 from metaharness.scoring.scoreboard import Iteration, incumbent
 from metaharness.scoring.verdicts import judge_both
+from metaharness.seals import Seal, find_seal, make_contents, make_seal, other_options, sealed_for_another
 from metaharness.store import Journal, RunStore, Sealed, command_on, forked_from, openings, openings_locked
 
 R = TypeVar("R", bound=Record)
@@ -97,14 +100,56 @@ class SealedResult(Record):
 
 
 def sealed_fingerprints(domain: Domain) -> dict[str, Fingerprint]:
-    """Case id to fingerprint of the test split: a value that can be handed on without the cases."""
-    return fingerprints(split_cases(domain, Split.TEST))
+    """Case id to fingerprint of the test split: a value that can be handed on without the cases.
+
+    Where a seal stands for the split no case is read, and the names are numbers.
+    """
+    found = find_seal(domain)
+    return fingerprints(_own_cases(domain)) if found is None else found.fingerprints()
 
 
 def sealed_size(domain: Domain) -> tuple[int, int]:
     """How many cases the test split has, and how many units (groups, or cases) they make."""
-    cases = split_cases(domain, Split.TEST)
+    found = find_seal(domain)
+    if found is not None:
+        return found.seal.cases, found.seal.units
+    cases = _own_cases(domain)
     return len(cases), len({case.group or case.id for case in cases})
+
+
+def packed_split(domain: Domain, file: Path, content: bytes) -> tuple[bytes, Seal]:
+    """The test split as it is put elsewhere, and the seal that then stands for it; `file` is what it is read from.
+
+    Raises:
+        DomainError: The split cannot be read, or a case would not come back as it is.
+        UsageError: It has no cases.
+    """
+    cases = split_cases(domain, Split.TEST)
+    if not cases:
+        raise UsageError(f"split test of {domain.name} has no cases: there is nothing to seal", hint=f"see {file}")
+    options = other_options(file, domain.loaded_with)
+    contents = make_contents(domain, options, file, content, cases)
+    return contents, make_seal(domain, options, contents, cases)
+
+
+def _all_cases(domain: Domain) -> list[Case]:
+    """The cases, from where they were put where a seal stands for them."""
+    found = find_seal(domain)
+    return _own_cases(domain) if found is None else found.cases()
+
+
+def _own_cases(domain: Domain) -> list[Case]:
+    """The cases as the domain reads them. Where it cannot, a seal that is for something else is told."""
+    apart = sealed_for_another(domain)
+    try:
+        cases = split_cases(domain, Split.TEST)
+    except DomainError:
+        if apart is None:
+            raise
+        cases = []
+    if apart is not None and not cases:
+        raise apart
+    return cases
 
 
 def require_sealed(store: RunStore) -> None:
@@ -182,10 +227,10 @@ class Holdout:
         """Load the test split.
 
         Raises:
-            DomainError: It cannot be read.
+            DomainError: It cannot be read, or is sealed and its cases are not on this machine.
             UsageError: It has no cases.
         """
-        cases = split_cases(domain, Split.TEST)
+        cases = _all_cases(domain)
         if not cases:
             raise UsageError(
                 f"split test of {domain.name} has no cases, so this run cannot be finished",

@@ -18,9 +18,10 @@ import re
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
-from metaharness.fingerprints import GRAM, Fingerprint, leaves, windows, words_of
+from metaharness.fingerprints import FEWEST, GRAM, Fingerprint, hash_of, leaves, windows, words_of
 
 MOST_ANSWERS = 20
 """Answers of single cases that a candidate may hold one by one before its row is flagged."""
@@ -38,6 +39,22 @@ _UNESCAPED = {"n": "\n", "r": "\r", "t": "\t"}
 
 
 @dataclass
+class _Stream:
+    """The words of one text in order. They are hashed once, for both splits."""
+
+    words: Sequence[str]
+
+    @cached_property
+    def grams(self) -> Sequence[int]:
+        return windows(self.words)
+
+    @cached_property
+    def fives(self) -> Sequence[int]:
+        """As many words as an input needs to be recognised: where none begins so, no longer ones are hashed."""
+        return windows(self.words, FEWEST)
+
+
+@dataclass
 class _Split:
     """What is recognised of one split."""
 
@@ -46,24 +63,24 @@ class _Split:
     """A 10-gram to the first case that holds it: one passage is one case, in however many it stands."""
     shorts: dict[int, str] = field(default_factory=dict)
     """The hash of a short input to its case."""
-    lengths: set[int] = field(default_factory=set)
-    """How many words short inputs have."""
+    beginnings: dict[int, set[int]] = field(default_factory=dict)
+    """The hash of the first words of short inputs to how many words those have."""
 
     def __post_init__(self) -> None:
         for case_id, found in self.prints.items():
             for gram in found.grams:
                 self.owners.setdefault(gram, case_id)
             if found.short is not None:
-                self.lengths.add(found.short[0])
-                self.shorts.setdefault(found.short[1], case_id)
+                length, first, whole = found.short
+                self.beginnings.setdefault(first, set()).add(length)
+                self.shorts.setdefault(whole, case_id)
 
-    def leave_out(self, words: Sequence[str]) -> None:
+    def leave_out(self, stream: _Stream) -> None:
         """Text that anyone may hold."""
-        for gram in windows(words):
+        for gram in stream.grams:
             self.owners.pop(gram, None)
-        for length in self.lengths:
-            for short in windows(words, length):
-                self.shorts.pop(short, None)
+        for _, short in self._short(stream):
+            self.shorts.pop(short, None)
 
     def leave_out_split(self, other: Mapping[str, Fingerprint]) -> None:
         """Text that stands in the other split too."""
@@ -71,22 +88,21 @@ class _Split:
             for gram in found.grams:
                 self.owners.pop(gram, None)
             if found.short is not None:
-                self.shorts.pop(found.short[1], None)
+                self.shorts.pop(found.short[2], None)
 
-    def find(self, streams: Sequence[Sequence[str]]) -> dict[str, str]:
+    def find(self, streams: Sequence[_Stream]) -> dict[str, str]:
         """Case id to a passage of it, where two cases or one whole input stand in the words; else nothing."""
         passages: dict[str, str] = {}
         held: set[int] = set()
-        whole = False
-        for words in streams:
-            held.update(windows(words))
-            for length in self.lengths:
-                found = self._passages(words, length, self.shorts)
-                whole = whole or bool(found)
-                passages = {**found, **passages}
+        for stream in streams:
+            held.update(stream.grams)
+            for passage, short in self._short(stream):
+                if (owner := self.shorts.get(short)) is not None:
+                    passages.setdefault(owner, passage)
+        whole = bool(passages)
         if not self.owners.keys().isdisjoint(held):
-            for words in streams:
-                passages = {**self._passages(words, GRAM, self.owners), **passages}
+            for stream in streams:
+                passages = {**self._passages(stream), **passages}
         whole = whole or (bool(passages) and self._holds_whole(held))
         return passages if whole or len(passages) > 1 else {}
 
@@ -95,15 +111,22 @@ class _Split:
         known = (found.grams for found in self.prints.values() if found.grams)
         return any(grams <= held and not self.owners.keys().isdisjoint(grams) for grams in known)
 
-    @staticmethod
-    def _passages(words: Sequence[str], size: int, owners: Mapping[int, str]) -> dict[str, str]:
-        """Case id to the first passage of that many words that it owns."""
-        if owners.keys().isdisjoint(windows(words, size)):  # quick, as most texts hold none
-            return {}
+    def _short(self, stream: _Stream) -> Iterator[tuple[str, int]]:
+        """Every passage that may be a whole short input, with its hash."""
+        if not self.shorts:
+            return
+        for place, first in enumerate(stream.fives):
+            for length in self.beginnings.get(first, ()):
+                words = stream.words[place : place + length]
+                if len(words) == length:
+                    yield " ".join(words), hash_of(words)
+
+    def _passages(self, stream: _Stream) -> dict[str, str]:
+        """Case id to the first passage of ten words that it owns."""
         found: dict[str, str] = {}
-        for place, passage in enumerate(windows(words, size)):
-            if (owner := owners.get(passage)) is not None:
-                found.setdefault(owner, " ".join(words[place : place + size]))
+        for place, passage in enumerate(stream.grams):
+            if (owner := self.owners.get(passage)) is not None:
+                found.setdefault(owner, " ".join(stream.words[place : place + GRAM]))
         return found
 
 
@@ -134,9 +157,9 @@ class LeakGate:
         self._search.leave_out_split(sealed)
         self._sealed.leave_out_split(search)
         for text in (*(" ".join(leaves(value)) for value in train), *public):
-            words = words_of(text)
-            self._search.leave_out(words)
-            self._sealed.leave_out(words)
+            stream = _Stream(words_of(text))
+            self._search.leave_out(stream)
+            self._sealed.leave_out(stream)
         self._answers = single_answers(answers, known_answers)
 
     def find(self, files: Mapping[str, str]) -> str | None:
@@ -144,7 +167,8 @@ class LeakGate:
 
         Each split is looked at by itself: text of `search` beside a guess does not make the guess easier to confirm.
         """
-        streams = [words_of(text) for path, source in sorted(files.items()) for text in texts_of(path, source)]
+        texts = (text for path, source in sorted(files.items()) for text in texts_of(path, source))
+        streams = [_Stream(words_of(text)) for text in texts]
         passages = self._search.find(streams)
         if passages:
             quoted = [f'"{passage}" (case {case_id})' for case_id, passage in sorted(passages.items())]

@@ -156,6 +156,7 @@ def _build(factory: Any, options: Mapping[str, str], *, root: Path, where: str) 
         )
     if domain.root == Path():
         domain.root = root
+    object.__setattr__(domain, "loaded_with", dict(options))  # a domain may be a frozen dataclass
     problems = _problems(domain)
     if problems:
         raise DomainError(

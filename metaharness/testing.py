@@ -32,6 +32,7 @@ from metaharness.proposers.scripted import ScriptedProposer
 from metaharness.records import EvaluationPlan
 from metaharness.run.ground import prepare, sandbox_of
 from metaharness.run.ungroup import ungrouped
+from metaharness.seals import find_seal, fits, reader_hash, seals_of
 
 __all__ = ["DomainReport", "SandboxReport", "ScriptedModel", "ScriptedProposer", "check_domain", "check_sandbox"]
 
@@ -54,6 +55,8 @@ class DomainReport:
     """Those that pass the ladder."""
     packages: list[str] = field(default_factory=list)
     """What was installed for harnesses, such as `numpy==2.3.0`; empty without harness-requirements.txt."""
+    seal: str | None = None
+    """What stands for the test cases where they are sealed; None where the domain reads them itself."""
     problems: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
@@ -76,6 +79,7 @@ async def check_domain(config: RunConfig) -> DomainReport:
     report = DomainReport(ground.domain.name)
     report.packages = [] if ground.environment is None else list(ground.environment.packages)
     prints = _splits(ground.domain, report)
+    _seal(ground.domain, report)
     _shared_text(prints, report)
     await _evaluator(ground.domain, next(iter(ground.cases.values())), report)
     _driver(ground.domain, report)
@@ -108,6 +112,31 @@ def _splits(domain: Domain, report: DomainReport) -> dict[str, dict[str, Fingerp
             report.warnings.append("split test has no cases: no run can be finished")
     report.splits = {name: len(cases) for name, cases in prints.items()}
     return prints
+
+
+def _seal(domain: Domain, report: DomainReport) -> None:
+    """Where a seal stands for the test cases: whether `finish` could read them here, and as they are read now."""
+    try:
+        found = find_seal(domain)
+        half = [one for one in seals_of(domain.root, domain.loaded_with) if fits(one, domain) and one.file.exists()]
+    except DomainError:
+        return  # the split cannot be read, which is told
+    report.warnings += [
+        f"{one.file} lies beside its seal {one.path.name}, so it counts as it is: `metaharness seal` completes what "
+        "was begun"
+        for one in half
+    ]
+    if found is None:
+        return
+    report.seal = str(found.path)
+    if not found.here:
+        missing = found.missing()
+        report.warnings.append(f"no run can be finished on this machine: {missing.message}; {missing.hint}")
+    if found.seal.reader_hash != reader_hash(domain):
+        report.warnings.append(
+            "the code of the domain has changed since the test cases were sealed: they stay as they were read then; "
+            "`metaharness seal --undo`, then `metaharness seal`, reads them anew"
+        )
 
 
 def _shared_text(prints: Mapping[str, Mapping[str, Fingerprint]], report: DomainReport) -> None:

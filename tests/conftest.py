@@ -23,3 +23,11 @@ def a_shared_cache_of_its_own(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
     with tempfile.TemporaryDirectory(prefix="metaharness-cache-") as folder:
         monkeypatch.setenv("METAHARNESS_CACHE", str(Path(folder) / "answers.sqlite"))
         yield
+
+
+@pytest.fixture(autouse=True)
+def a_folder_of_sealed_cases_of_its_own(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """No test puts anything into the home of whoever runs it."""
+    with tempfile.TemporaryDirectory(prefix="metaharness-data-") as folder:
+        monkeypatch.setenv("XDG_DATA_HOME", folder)
+        yield

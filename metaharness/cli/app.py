@@ -28,7 +28,7 @@ EPILOG = """Exit codes: 0 success; 1 a failure of ours or of the environment; 2 
 3 the candidate or the domain is invalid; 4 a gate did not pass; 130 interrupted (resume goes on)."""
 
 ORDER = (
-    *("demo", "init", "check", "plan", "calibrate", "evaluate", "run", "resume", "submit", "finish", "regrade"),
+    *("demo", "init", "check", "seal", "plan", "calibrate", "evaluate", "run", "resume", "submit", "finish", "regrade"),
     *("export", "runs", "scoreboard", "show", "trace", "diff", "compare", "summary", "cost", "cache", "doctor"),
 )
 """As a person meets them: first what does something, then what shows it."""
@@ -155,6 +155,7 @@ def main(argv: list[str] | None = None) -> int:
         plan,
         regrade,
         runs,
+        seal,
         search,
         serve,
         show,

@@ -51,6 +51,8 @@ def check(
         options.print_json({**asdict(report), "valid": report.valid})
     else:
         typer.echo(f"domain {report.domain}: " + ", ".join(f"{name} {count}" for name, count in report.splits.items()))
+        if report.seal is not None:
+            typer.echo(f"the test cases are sealed: {report.seal} stands for them")
         typer.echo(f"baselines on the ladder: {', '.join(report.baselines) or 'none'}")
         if report.packages:
             typer.echo(f"harnesses may import: {', '.join(report.packages)}")

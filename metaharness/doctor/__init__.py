@@ -21,6 +21,7 @@ from metaharness.doctor.machine import python, surroundings
 from metaharness.doctor.models import check_base_url, models
 from metaharness.doctor.root import root_folder
 from metaharness.doctor.runs import runs
+from metaharness.doctor.sealed_cases import sealed_cases
 from metaharness.doctor.workers import workers
 from metaharness.messages import ModelSpec
 
@@ -51,5 +52,6 @@ def examine(wanted: Examination) -> Iterator[Finding]:
     yield from guarded("sandbox", "worker", workers)
     yield from guarded("models", "models", partial(models, wanted.models or [EMBEDDED]))
     yield from guarded("shared cache", "shared cache", shared_cache)
+    yield from guarded("sealed cases", "place", sealed_cases)
     yield from guarded("run folder", "run folder", partial(root_folder, wanted.root))
     yield from guarded("runs", "runs", partial(runs, wanted.root, wanted.deep))

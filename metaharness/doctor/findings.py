@@ -18,7 +18,8 @@ class Finding:
     """One thing that was looked at."""
 
     area: str
-    """What it belongs to: python, environment, keys, sandbox, models, shared cache, run folder, runs."""
+    """What it belongs to: python, environment, keys, sandbox, models, shared cache, sealed cases,
+    run folder, runs."""
     name: str
     """What was looked at; for `runs` the id of the run."""
     state: State

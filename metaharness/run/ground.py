@@ -20,11 +20,12 @@ from metaharness.evaluation.workbench import Material
 from metaharness.gateway.prices import PriceTable
 from metaharness.holdout import sealed_size
 from metaharness.loading import load_domain
-from metaharness.marks import Marks
+from metaharness.marks import Marks, content_hash
 from metaharness.records import now
 from metaharness.sandbox import Sandbox, open_sandbox
 from metaharness.sandbox.choosing import tried
 from metaharness.sandbox.environments import Environment, environment_for
+from metaharness.seals import SUFFIX, FoundSeal, find_seal
 from metaharness.store import is_run
 
 PACKAGES, REQUIREMENTS = "harness_packages", "harness_requirements"
@@ -50,17 +51,48 @@ class Ground:
 
     @cached_property
     def files(self) -> Marks:
-        """The files that decide a score, as they were when this was first asked."""
-        return Marks.of(self._watched())
+        """The files that decide a score, as they were when this was first asked. A seal is looked at apart."""
+        watched = [path for path in self._watched() if not path.name.endswith(SUFFIX)]
+        self._seal  # noqa: B018 - as it is now, too
+        return Marks.of(watched)
+
+    @cached_property
+    def _seal(self) -> tuple[FoundSeal, Marks] | None:
+        """What stands for the test split; None where the domain reads that itself."""
+        found = find_seal(self.domain)
+        return None if found is None else (found, Marks.of([found.path]))
 
     def changed(self) -> list[Path]:
-        """The files that are not what they were then; modules that came to stand beside `domain.py` too."""
+        """The files that are not what they were then; modules that came to stand beside `domain.py` too.
+
+        A test split that was sealed, or brought back, is what it was.
+        """
         new = [path for path in self.domain.root.glob("*.py") if path not in self.files]
-        return self.files.changed() + sorted(new)
+        found = [path for path in self.files.changed() if not self._was_sealed(path)]
+        return found + sorted(new) + self._seal_changed()
+
+    def _was_sealed(self, path: Path) -> bool:
+        """Whether a seal came to stand for exactly this file."""
+        try:
+            found = None if path.exists() else find_seal(self.domain)
+        except DomainError:  # it stands for nothing
+            return False
+        return found is not None and (found.file, found.seal.file_sha256) == (path, self.files.hashes()[path])
+
+    def _seal_changed(self) -> list[Path]:
+        """The seal where it is another one, or the file that it stood for where that has come back as another one."""
+        if self._seal is None:
+            return []
+        found, marks = self._seal
+        if found.file.exists():
+            return [] if content_hash(found.file) == found.seal.file_sha256 else [found.file]
+        return marks.changed()
 
     def own_hashes(self) -> dict[str, str]:
-        """SHA-256 of those files that lie in the domain's folder, by their path from there."""
+        """SHA-256 of those files that lie in the domain's folder, by their path from there; of a sealed one too."""
         root, hashes = self.domain.root, self.files.hashes()
+        if self._seal is not None:
+            hashes[self._seal[0].file] = self._seal[0].seal.file_sha256
         return {path.relative_to(root).as_posix(): sha for path, sha in hashes.items() if path.is_relative_to(root)}
 
     def _watched(self) -> list[Path]:

@@ -18,6 +18,7 @@ from metaharness.leaks import MOST_ANSWERS, LeakGate, texts_of
 from metaharness.loading import read_candidate
 from metaharness.records import Rejection, now
 from metaharness.run.ground import Ground
+from metaharness.seals import find_seal
 
 
 class Leaks:
@@ -53,7 +54,14 @@ class Leaks:
 
 
 def _sealed(domain: Domain) -> Mapping[str, Fingerprint]:
-    """None where there is no test split that can be read: such a run can be searched, not finished."""
+    """None where there is no test split that can be read: such a run can be searched, not finished.
+
+    Raises:
+        DomainError: A seal stands for it that cannot be used: without it nothing would be guarded, unseen.
+    """
+    found = find_seal(domain)
+    if found is not None:
+        return found.fingerprints()
     try:
         return sealed_fingerprints(domain)
     except MetaharnessError:

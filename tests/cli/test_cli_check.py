@@ -21,7 +21,7 @@ def test_a_valid_domain_is_said_to_be_valid(tmp_path: Path) -> None:
 def test_as_json_it_has_the_findings_and_the_verdict(tmp_path: Path) -> None:
     toy = write_toy(tmp_path / "domain")
     page = say("check", toy.folder, "-m", f"scripted:{toy.script}", "--json").page
-    assert set(page) == {"domain", "splits", "baselines", "packages", "problems", "warnings", "valid"}
+    assert set(page) == {"domain", "splits", "baselines", "packages", "seal", "problems", "warnings", "valid"}
     assert (page["valid"], page["problems"], page["warnings"]) == (True, [], [])
     assert page["splits"] == {"train": 3, "search": 12, "test": 3}
 

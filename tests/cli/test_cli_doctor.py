@@ -40,7 +40,7 @@ from metaharness.gateway.providers.remote import install_hint, sdk_bounds
 from metaharness.store import owner_of
 
 SECRET = "sk-proj-Zq81mNv0RtYwXc5B"
-AREAS = ("python", "environment", "keys", "sandbox", "models", "shared cache", "run folder", "runs")
+AREAS = ("python", "environment", "keys", "sandbox", "models", "shared cache", "sealed cases", "run folder", "runs")
 VARIABLES = ("ANTHROPIC_API_KEY", "OPENAI_API_KEY", "MOONSHOT_API_KEY", "ANTHROPIC_BASE_URL", "OPENAI_BASE_URL")
 Row = dict[str, Any]
 

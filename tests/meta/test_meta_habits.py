@@ -85,6 +85,7 @@ FOLDERS = {"iterations", "sealed"}
 JOINS = {"Path", "PurePath", "joinpath", "join", "with_name"}
 A_CANDIDATES_OWN = "a candidate that is handed in has a file of this name; it lies outside any run"
 ELSEWHERE = {
+    ("metaharness/seals.py", "sealed"): "the folder of sealed cases in the user's data, not that of a run",
     ("metaharness/loading.py", "proposal.json"): A_CANDIDATES_OWN,
     ("metaharness/loading.py", "reasoning.md"): A_CANDIDATES_OWN,
     ("metaharness/scaffold.py", "proposal.json"): A_CANDIDATES_OWN,

@@ -18,12 +18,12 @@ from metaharness import production
 
 LAYERS = {
     0: ("errors", "messages", "limits", "records", "configuration"),
-    1: ("domain", "harness", "loading", "fingerprints", "marks", "scaffold", "pages"),
+    1: ("domain", "harness", "loading", "fingerprints", "seals", "marks", "scaffold", "pages"),
     2: ("store", "gateway", "sandbox", "scoring"),
     3: ("evaluation", "holdout", "history", "finding", "leaks", "production", "exported"),
     4: ("run",),
     5: ("tools",),
-    6: ("search", "proposers", "testing", "attacks", "exporting", "doctor"),
+    6: ("search", "proposers", "testing", "attacks", "exporting", "doctor", "sealing"),
     7: ("cli", "__main__"),
 }
 LEVEL = {unit: level for level, units in LAYERS.items() for unit in units}
@@ -36,6 +36,8 @@ SIDEWAYS = {
     ("limits", "messages"): "limits travel as every record does",
     ("loading", "domain"): "it loads domains",
     ("fingerprints", "domain"): "it takes the fingerprints of cases",
+    ("seals", "domain"): "it holds cases of a domain",
+    ("seals", "fingerprints"): "it holds the fingerprints of those cases",
     ("scaffold", "loading"): "it copies an example that comes with the package",
     ("search", "proposers"): "the loop is the only caller of the Protocol Proposer",
     ("testing", "proposers"): "the test kit re-exports the scripted proposer",
