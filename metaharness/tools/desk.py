@@ -6,6 +6,7 @@ import logging
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -15,13 +16,15 @@ import anyio
 from metaharness.errors import MetaharnessError, StoreError, UsageError
 from metaharness.history import History
 from metaharness.holdout import read_opening
+from metaharness.run.bounds import bound_states, state_line
+from metaharness.run.summaries import read_ledger, run_status
 from metaharness.store import RunStore, TraceIndex, find_run, last_change, list_runs
 from metaharness.tools.recordings import Recordings
 
 _log = logging.getLogger(__name__)
 T = TypeVar("T")
 
-HISTORIES = 4
+RUNS = 4
 """Runs of which what was read stays in memory."""
 INDEXES = 4
 """Traces of which the rows do; some ten megabytes each where there are 100,000 cases."""
@@ -58,6 +61,26 @@ class Call:
         return text
 
 
+class Known:
+    """What is recorded of a run at one moment, and what takes long to read of it."""
+
+    def __init__(self, history: History) -> None:
+        self.history = history
+
+    @cached_property
+    def status(self) -> str:
+        """Why it ended the last time, or that it has not."""
+        return run_status(self.history)
+
+    @cached_property
+    def budget(self) -> list[str]:
+        """A line per bound, and how many candidates were handed in."""
+        config = self.history.record.config
+        made = sum(not one.is_baseline and not one.proposal.by_hand for one in self.history)
+        states = [state_line(state) for state in bound_states(read_ledger(self.history))]
+        return [f"candidates: {made} of {config.iterations} handed in", *states]
+
+
 class Desk:
     """The runs under one root, as the tools reach them. An async context manager."""
 
@@ -65,7 +88,7 @@ class Desk:
         self.settings = settings
         self.session = secrets.token_hex(4)
         """Tells the reads of this desk from those of others."""
-        self._histories: dict[Path, tuple[tuple[int, int], History]] = {}
+        self._runs: dict[Path, tuple[tuple[int, int], Known]] = {}
         self._indexes: dict[tuple[Path, int], TraceIndex] = {}
         self._reads: dict[Path, list[dict[str, Any]]] = {}
         self._group = anyio.create_task_group()
@@ -116,13 +139,17 @@ class Desk:
 
     def history(self, path: Path) -> History:
         """What is recorded of a run; read anew where something was recorded since the last time."""
+        return self.known(path).history
+
+    def known(self, path: Path) -> Known:
+        """The same, with what follows from it."""
         stamp = last_change(path)
-        known = self._histories.pop(path, None)
+        known = self._runs.pop(path, None)
         if known is None or known[0] != stamp:
-            known = (stamp, History(RunStore.open(path, record=False)))
-        self._histories[path] = known
-        while len(self._histories) > HISTORIES:
-            del self._histories[next(iter(self._histories))]
+            known = (stamp, Known(History(RunStore.open(path, record=False))))
+        self._runs[path] = known
+        while len(self._runs) > RUNS:
+            del self._runs[next(iter(self._runs))]
         return known[1]
 
     def index(self, path: Path, number: int) -> TraceIndex:

@@ -12,10 +12,8 @@ from metaharness.domain import Split
 from metaharness.errors import UsageError
 from metaharness.history import CaseComparison, History
 from metaharness.loading import load_domain
-from metaharness.run.bounds import bound_states, state_line
-from metaharness.run.summaries import read_ledger, run_status
 from metaharness.scoring.scoreboard import Iteration, Scoreboard, format_p
-from metaharness.tools.desk import Call
+from metaharness.tools.desk import Call, Known
 from metaharness.tools.text import fenced, fitting, page_of_lines
 
 InRun = Annotated[str, Field(description="Run; default: the only open one")]
@@ -29,31 +27,25 @@ TRAIN_NAMED = 6
 def describe_domain(call: Call, *, start_line: StartLine = 1, run: InRun = "") -> str:
     """What is being improved: rules and interface of a harness, baselines, budget left, sandbox, train cases."""
     path = call.desk.path(run)
-    history = call.desk.history(path)
+    known = call.desk.known(path)
+    history = known.history
     record, config = history.record, history.record.config
     domain = load_domain(config.domain, config.domain_options)
     train = [case.id for case in domain.cases(Split.TRAIN)][:TRAIN_NAMED]
     objectives = ", ".join(f"{one.name} ({one.direction}imise)" for one in history.objectives)
     sandbox = next((one.score.sandbox for one in history if one.score is not None), config.sandbox)
     facts = [
-        f"run {record.run_id}: {run_status(history)}",
+        f"run {record.run_id}: {known.status}",
         f"objectives: {objectives}; the first decides",
         f"model: {config.models['target'].id}; trials: {config.trials}; sandbox: {sandbox}",
         "you write harness.py and files beside it; evaluator, driver, cases and models are fixed",
         "baselines: " + ", ".join(f"{one.number:03d} {one.proposal.name}" for one in history if one.is_baseline),
         f"train cases for check_harness: {', '.join(train)}, ...",
-        *_budget(history),
+        *known.budget,
         "only a person opens the sealed test: `metaharness finish`",
     ]
     text = page_of_lines("domain", domain.instructions() or "There is no DOMAIN.md.", start_line)
     return call.seen(path, "DOMAIN.md", "\n".join([*facts, "", text]))
-
-
-def _budget(history: History) -> list[str]:
-    config = history.record.config
-    made = sum(not one.is_baseline and not one.proposal.by_hand for one in history)
-    states = [state_line(state) for state in bound_states(read_ledger(history))]
-    return [f"candidates: {made} of {config.iterations} handed in", *states]
 
 
 def scoreboard(
@@ -65,9 +57,9 @@ def scoreboard(
 ) -> str:
     """Who stands where: baselines, frontier, incumbent, the last ten, with intervals and verdicts; the budget."""
     path = call.desk.path(run)
-    history = call.desk.history(path)
-    board = history.scoreboard()
-    text = _page_of_board(board, start) if all else _short_board(history, board)
+    known = call.desk.known(path)
+    board = known.history.scoreboard()
+    text = _page_of_board(board, start) if all else _short_board(known, board)
     return call.seen(path, "scoreboard", text)
 
 
@@ -83,7 +75,8 @@ def _page_of_board(board: Scoreboard, start: int) -> str:
     return "\n".join([*table, f"[iterations {numbers[0]:03d}-{end:03d} of {len(board.iterations)}{more}]"])
 
 
-def _short_board(history: History, board: Scoreboard) -> str:
+def _short_board(known: Known, board: Scoreboard) -> str:
+    history = known.history
     if not board.iterations:
         return f"run {history.record.run_id} has no iterations yet; evaluate begins with the baselines"
     numbers = [one.number for one in board.iterations]
@@ -91,13 +84,13 @@ def _short_board(history: History, board: Scoreboard) -> str:
     shown = {one.number for one in board.iterations if one.is_baseline} | set(front) | set(numbers[-SHOWN_LAST:])
     shown |= set() if board.incumbent is None else {board.incumbent}
     lines = [
-        f"run {history.record.run_id} ({history.record.domain_name}): {run_status(history)}",
+        f"run {history.record.run_id} ({history.record.domain_name}): {known.status}",
         board.text(only=shown),
     ]
     others = [one for one in board.iterations if one.number not in shown]
     if others:
         lines.append(f"[{len(others)} others: {_in_words(others)}; all=true shows them]")
-    return "\n".join([*lines, *_budget(history)])
+    return "\n".join([*lines, *known.budget])
 
 
 def _in_words(others: Sequence[Iteration]) -> str:

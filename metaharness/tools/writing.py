@@ -233,6 +233,7 @@ async def write_harness(
     desk = call.desk
     where = desk.path(run)
     history = desk.history(where)
+    _check_turn(history)
     found = files_of(history, files, path, diff, base, near=desk.settings.project)
     proposal = Proposal(
         files=found,
@@ -260,6 +261,15 @@ async def write_harness(
         flags=one.proposal.flags,
         note="mend it and hand it in again" if rejection is not None else f"call evaluate(iteration={one.number})",
     )
+
+
+def _check_turn(history: History) -> None:
+    """One candidate at a time: the next one is compared with what this one has come to."""
+    waiting = next((one.number for one in history if one.state == "pending"), None)
+    if waiting is not None:
+        raise UsageError(f"iteration {waiting:03d} is not evaluated yet", hint="call evaluate, then hand this one in")
+    if not history.closed_rounds:
+        raise UsageError("the baselines are not evaluated yet", hint="call evaluate, then hand this one in")
 
 
 def _told(rejection: Rejection) -> str:
