@@ -35,7 +35,7 @@ from metaharness.sandbox.bootstrap import BOOT, program
 from metaharness.sandbox.channels import NOBODY, Channels
 from metaharness.sandbox.interpreter import Interpreter, find_interpreter
 from metaharness.sandbox.process import ENVIRONMENT, Launch, LocalProcess, start_worker
-from metaharness.sandbox.together import Watchdog, can_be_watched
+from metaharness.sandbox.together import NICE, Watchdog, can_be_watched
 
 TMPFS_BYTES = 64 << 20
 TMPFS_NAMES = 8192
@@ -209,6 +209,7 @@ class BubblewrapSandbox:
     def _guard(self, root: bool, channels: Channels) -> dict[str, Any]:
         scratch = {"path": SCRATCH, "most": [TMPFS_BYTES, TMPFS_NAMES]}
         settings = {"filter": self._filter, "scratch": scratch, "close": channels.left_open()}
+        settings |= {"nice": NICE} if self._several else {}
         return {**settings, "user": NOBODY} if root else settings
 
     def _isolated(self, root: bool) -> list[str]:

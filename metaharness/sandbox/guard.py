@@ -54,6 +54,7 @@ class Guard:
         sys.addaudithook(self.attempts.notice)
         for descriptor in settings.get("close", ()):
             os.close(descriptor)
+        os.nice(settings.get("nice", 0))
         try:
             self.prepare(settings.get("parent"))
         except OSError as error:

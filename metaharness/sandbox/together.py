@@ -18,6 +18,8 @@ from pathlib import Path
 
 INTERVAL = 0.02
 """Seconds between two looks."""
+NICE = 5
+"""By how much what is watched stands back, so that it does not keep the processor from the thread that watches."""
 PROC = Path("/proc")
 PAGE = os.sysconf("SC_PAGE_SIZE")
 

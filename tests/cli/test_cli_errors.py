@@ -102,7 +102,8 @@ def damaged(place: Place, command: str) -> Arguments:
 def two_writers(place: Place) -> Arguments:
     place.toy.write_script([{"text": "grey", "delay_ms": 200}])
     process = place.stack.enter_context(started(*search(place, "--name", "second", "-q", "-c", 1)))
-    assert wait_until(process, (place.root / "second" / "config.json").is_file)
+    last_baseline = place.root / "second" / "iterations" / "001" / "proposal.json"
+    assert wait_until(process, last_baseline.is_file)  # the next candidate is some seconds away
     return on_run(place, "resume", "second")
 
 
