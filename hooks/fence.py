@@ -3,12 +3,13 @@
 Claude Code starts it before such a call (PreToolUse), with the call as JSON on stdin. Exit code 0 lets the call pass; 2
 stops it, and the agent reads stderr. Standard library, Python 3.8: it runs under whatever `python3` is.
 
-StoppedError: reading, searching or changing what lies in `sealed/` of a run, in $XDG_DATA_HOME/metaharness/sealed, or is the
+Stopped: reading, searching or changing what lies in `sealed/` of a run, in $XDG_DATA_HOME/metaharness/sealed, or is the
 test split of a domain; changing anything below a folder of runs. Everything else passes, reading the runs included.
 
 A call that it cannot read is stopped: what the call says comes from the model, and a form that this program does not
-know must be no way through. Where it cannot start at all (no `python3`), Claude Code shows that and goes on; no model
-brings that about, and it would stop every file tool in every project.
+know, or one that keeps it busy until its time is over, must be no way through. `onFailure` in hooks.json says the same
+where it does not start or end (Claude Code 2.1.295 and later; earlier ones go on). A broken fence is thus noticed at
+once, at the price that no file tool works until it is mended or `claude plugin disable metaharness`.
 
 What it does not guard: it is no sandbox. A shell passes it, with any program that opens a path which is not written
 out, and so do other MCP servers and files that a person mentions with @.
