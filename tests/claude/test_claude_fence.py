@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import subprocess
 import sys
@@ -212,6 +213,10 @@ def test_an_obvious_command_is_stopped(project: Path, command: str) -> None:
 )
 def test_an_ordinary_command_passes(project: Path, command: str) -> None:
     assert judged(project, "Bash", command=command) == Judged(PASS, "")
+
+
+def test_it_runs_under_the_python3_of_an_older_machine() -> None:
+    ast.parse(FENCE.read_text(encoding="utf-8"), feature_version=(3, 8))
 
 
 def test_a_shell_passes_it(project: Path) -> None:
