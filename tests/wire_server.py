@@ -192,8 +192,14 @@ class _Handler(BaseHTTPRequestHandler):
             else:
                 self._answer(request, reply)
 
+    def do_HEAD(self) -> None:
+        """What a client asks to see whether anything is here."""
+        self.send_response(200)
+        self.send_header("content-length", "0")
+        self.end_headers()
+
     def _answer(self, request: Received, reply: Reply) -> None:
-        form = _FORMS.get(request.path)
+        form = _FORMS.get(request.path.partition("?")[0])
         if form is None:
             reply, form = Reply(status=404, message=f"no such path: {request.path}"), _FORMS["/v1/messages"]
         if reply.status >= 400:

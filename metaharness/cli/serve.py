@@ -12,15 +12,31 @@ import typer
 
 from metaharness.cli import options
 from metaharness.cli.app import command
-from metaharness.cli.search import MaxCalls, MaxCandidates, MaxCases, MaxTokens, MaxUsd, Patience, budget
+from metaharness.cli.search import MaxCalls, MaxCandidates, MaxCases, MaxTokens, Patience, budget
 
 Domain = Annotated[
     str | None,
     typer.Option("--domain", "-d", envvar="METAHARNESS_DOMAIN", help="What `start_run` begins runs of."),
 ]
+Model = Annotated[
+    str,
+    typer.Option("--model", "-m", envvar="METAHARNESS_MODEL", help="embedded:icl, anthropic:NAME or openai:NAME."),
+]
+MaxUsd = Annotated[
+    float | None, typer.Option("--budget-usd", envvar="METAHARNESS_BUDGET_USD", min=0, help="Dollars, at most.")
+]
 Root = Annotated[
     Path | None,
     typer.Option("--root", envvar="METAHARNESS_ROOT", help="The folder of all runs. Default: `runs` in the project."),
+]
+Project = Annotated[
+    Path | None,
+    typer.Option(
+        "--project",
+        exists=True,
+        file_okay=False,
+        help="The folder that candidates and domains are read from. Default: what the client has open.",
+    ),
 ]
 InRun = Annotated[
     str | None,
@@ -50,7 +66,7 @@ def serve(
     text_field: options.TextField = None,
     label_field: options.LabelField = None,
     domain_option: options.DomainOption = None,
-    model: options.Model = "embedded:icl",
+    model: Model = "embedded:icl",
     base_url: options.BaseUrl = None,
     judge: options.Judge = None,
     price: options.Price = None,
@@ -69,6 +85,7 @@ def serve(
     budget_tokens: MaxTokens = None,
     budget_usd: MaxUsd = None,
     root: Root = None,
+    project: Project = None,
     run_name: InRun = None,
     http: Http = None,
     token: Token = None,
@@ -86,11 +103,16 @@ def serve(
     chosen["domain_options"] = options.domain_options(data, text_field, label_field, domain_option)
     chosen["budget"] = budget(budget_candidates, budget_cases, budget_calls, budget_tokens, budget_usd)
     chosen |= options.means(sandbox, sandbox_command, price, no_cache)
-    if domain is not None:
-        chosen["domain"] = options.domain_reference(domain)
-    project = Path(os.environ.get("CLAUDE_PROJECT_DIR") or Path.cwd()).resolve()
+    chosen |= {} if domain is None else {"domain": options.domain_reference(domain)}
+    project = (project or _opened()).resolve()
     if http is not None and token is None:
         token = secrets.token_urlsafe(24)
         print(f"Authorization: Bearer {token}", file=sys.stderr)
     settings = Settings(root=root or project / "runs", project=project, run=run_name, config=chosen)
     serve_tools(settings, port=http, token=token)
+
+
+def _opened() -> Path:
+    """The folder that the client has open, as far as it says so; else the one this was started in."""
+    said = os.environ.get("CLAUDE_PROJECT_DIR") or os.environ.get("WORKSPACE_FOLDER_PATHS")  # Claude Code; Cursor
+    return Path(said) if said and Path(said).is_dir() else Path.cwd()
