@@ -6,8 +6,10 @@ import hmac
 import logging
 import os
 import signal
+import socket
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import anyio
@@ -15,6 +17,7 @@ from anyio.abc import CancelScope  # type: ignore[attr-defined]
 from mcp.server.stdio import stdio_server
 
 from mcp_server.server import make_server
+from metaharness.errors import UsageError
 from metaharness.tools import Desk, Settings
 
 LOOPBACK = "127.0.0.1"
@@ -25,24 +28,40 @@ def serve(settings: Settings, *, port: int | None = None, token: str | None = No
 
     Args:
         settings: What a person has decided.
-        port: Serve HTTP there, on 127.0.0.1; None: stdio.
+        port: Serve HTTP there, on 127.0.0.1, at a free one for 0; where is said on stderr. None: stdio.
         token: What a client over HTTP has to present.
+
+    Raises:
+        UsageError: The port cannot be had.
     """
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s")
-    anyio.run(_serve, settings, port, token)
+    listening = None if port is None else _listening(port)
+    anyio.run(_serve, settings, listening, token)
 
 
-async def _serve(settings: Settings, port: int | None, token: str | None) -> None:
+def _listening(port: int) -> socket.socket:
+    listening = socket.socket()
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((LOOPBACK, port))
+    except OSError as error:
+        listening.close()
+        raise UsageError(f"port {port} cannot be had: {error.strerror}", hint="name another; 0 takes a free one") from error
+    print(f"http://{LOOPBACK}:{listening.getsockname()[1]}/mcp", file=sys.stderr, flush=True)
+    return listening
+
+
+async def _serve(settings: Settings, listening: socket.socket | None, token: str | None) -> None:
     async with anyio.create_task_group() as group:
         group.start_soon(_until_signal, group.cancel_scope)
         async with Desk(settings) as desk:
             server = make_server(desk)
-            if port is None:
+            if listening is None:
                 async with stdio_server(stdin=_Lines()) as (read, write):  # type: ignore[arg-type]
                     low = server._lowlevel_server
                     await low.run(read, write, low.create_initialization_options())
             else:
-                await _serve_http(server.streamable_http_app(host=LOOPBACK), port, token or "")
+                await _serve_http(server.streamable_http_app(host=LOOPBACK), listening, token or "")
         group.cancel_scope.cancel()
 
 
@@ -77,17 +96,18 @@ class _Lines:
                 return
 
 
-async def _serve_http(app: Any, port: int, token: str) -> None:
+async def _serve_http(app: Any, listening: socket.socket, token: str) -> None:
     import uvicorn  # noqa: PLC0415 - not needed over stdio
 
     class _Server(uvicorn.Server):
         """Signals are ours: they stop evaluations as well."""
 
-        def install_signal_handlers(self) -> None:
-            return
+        @contextmanager
+        def capture_signals(self) -> Iterator[None]:
+            yield
 
-    config = uvicorn.Config(_guarded(app, token), host=LOOPBACK, port=port, log_level="warning")
-    await _Server(config).serve()
+    config = uvicorn.Config(_guarded(app, token), log_level="warning")
+    await _Server(config).serve([listening])
 
 
 def _guarded(app: Any, token: str) -> Callable[..., Awaitable[None]]:

@@ -89,7 +89,7 @@ def serve(
     if domain is not None:
         chosen["domain"] = options.domain_reference(domain)
     project = Path(os.environ.get("CLAUDE_PROJECT_DIR") or Path.cwd()).resolve()
-    if http is not None and token is None:
+    if http is not None and not token:
         token = secrets.token_urlsafe(24)
         print(f"Authorization: Bearer {token}", file=sys.stderr)
     settings = Settings(root=root or project / "runs", project=project, run=run_name, config=chosen)
