@@ -10,6 +10,7 @@ from pathlib import Path
 from metaharness.errors import UsageError
 from metaharness.history import History
 from metaharness.loading import read_candidate
+from metaharness.records import Proposal
 from metaharness.tools.text import lines_of
 
 _HUNK = re.compile(r"@@ -(\d+)(?:,\d+)? \+\d+(?:,\d+)? @@")
@@ -17,10 +18,10 @@ _ELSEWHERE = "write the harness into a folder of its own in the project, or hand
 _SHAPE = "a unified diff: `--- a/harness.py`, `+++ b/harness.py`, then hunks: @@ -line,count +line,count @@"
 
 
-def files_of(
+def candidate_of(
     history: History, files: Mapping[str, str], path: str, diff: str, base: int, *, near: Path
-) -> dict[str, str]:
-    """The files that are meant, as text.
+) -> Proposal:
+    """The candidate that is meant: its files, and what lies beside them where they come as a folder.
 
     Args:
         history: Of the run they are for.
@@ -38,12 +39,12 @@ def files_of(
         said = "nothing" if not given else " and ".join(given)
         raise UsageError(f"{said} was given", hint="give exactly one of: files (path to text), path, diff (with base)")
     if files:
-        return dict(files)
+        return Proposal(files=dict(files))
     if path:
-        return dict(read_candidate(_allowed(history, path, near)).files)
+        return read_candidate(_allowed(history, path, near))
     number = base if base >= 0 else getattr(history.incumbent(), "number", 0)
     history.iteration(number)
-    return patched(history.store.files(number), diff)
+    return Proposal(files=patched(history.store.files(number), diff), parents=(number,))
 
 
 def _allowed(history: History, path: str, near: Path) -> Path:

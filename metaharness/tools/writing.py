@@ -5,6 +5,7 @@ None of them can raise a budget, choose a model, weaken the sandbox or open the 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -16,13 +17,13 @@ from metaharness.configuration import AGENT, RunConfig
 from metaharness.errors import MetaharnessError, UsageError
 from metaharness.history import History
 from metaharness.loading import shipped_domains
-from metaharness.records import Proposal, Rejection
+from metaharness.records import Rejection
 from metaharness.run import Run
 from metaharness.run.outside import end_round
 from metaharness.run.trying import try_out
 from metaharness.scoring.scoreboard import Iteration
 from metaharness.store import RunStore, list_runs
-from metaharness.tools.candidates import files_of, placed
+from metaharness.tools.candidates import candidate_of, placed
 from metaharness.tools.cases import case_text
 from metaharness.tools.desk import Call, Desk
 from metaharness.tools.reading import InRun, Number
@@ -245,6 +246,7 @@ async def write_harness(
     reasoning: Annotated[str, Field(description="Why, with the evidence from traces")] = "",
     parents: Annotated[list[int], Field(description="Iterations it comes from; default: base or incumbent")] = [],  # noqa: B006
     axis: Annotated[str, Field(description="What it changes, such as retrieval")] = "",
+    components: Annotated[list[str], Field(description="Parts it touches")] = [],  # noqa: B006
     predicted_effect: Annotated[str, Field(description="How much you expect")] = "",
     run: InRun = "",
 ) -> Written:
@@ -252,14 +254,15 @@ async def write_harness(
     desk = call.desk
     where = desk.path(run)
     history = desk.history(where)
-    found = files_of(history, files, path, diff, base, near=desk.settings.project)
-    proposal = Proposal(
-        files=found,
-        reasoning=reasoning,
+    found = candidate_of(history, files, path, diff, base, near=desk.settings.project)
+    proposal = replace(
+        found,
+        reasoning=reasoning or found.reasoning,
         hypothesis=hypothesis,
-        parents=tuple(parents) or ((base,) if diff and base >= 0 else ()),
-        axis=axis,
-        predicted_effect=predicted_effect,
+        parents=tuple(parents) or found.parents,
+        axis=axis or found.axis,
+        components=tuple(components) or found.components,
+        predicted_effect=predicted_effect or found.predicted_effect,
         name=name,
     )
     async with desk.recordings.recording(where) as recorded:
@@ -311,7 +314,7 @@ async def check_harness(
     """Try files on train cases before handing them in: what the ladder finds, and the full traces. Costs budget."""
     desk = call.desk
     where = desk.path(run)
-    found = files_of(desk.history(where), files, path, diff, base, near=desk.settings.project)
+    found = candidate_of(desk.history(where), files, path, diff, base, near=desk.settings.project).files
     async with desk.recordings.recording(where) as recorded:
         tried = await try_out(recorded, found, cases)
     named = ", ".join(cut(" ".join(case.split()), 100) for case in tried.cases)

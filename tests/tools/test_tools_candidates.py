@@ -51,7 +51,15 @@ async def test_a_path_is_read_in_the_project(agent: Agent, project: Path) -> Non
         assert (written["accepted"], written["iteration"]) == (True, number)
         assert (await agent.record("evaluate"))["mean"] == 1
     assert files(agent, 2) == {"harness.py": harness("good")}
-    assert files(agent, 3) == files(agent, 4) == {"harness.py": harness("ok"), "prompt.txt": "Say the colour.\n"}
+    (folder / "reasoning.md").write_text("Item 5 is wrong.")
+    (folder / "proposal.json").write_text('{"axis": "prompt", "components": ["style"], "hypothesis": "old"}')
+    await agent.record("write_harness", path="candidates/second", components=["colour"], **BETTER)
+    one = recorded(agent.root / "first").iteration(5)
+    assert (one.proposal.axis, one.proposal.components) == ("prompt", ["colour"])
+    assert one.proposal.hypothesis == BETTER["hypothesis"]
+    assert recorded(agent.root / "first").store.reasoning(5) == "Item 5 is wrong."
+    await agent.record("evaluate")
+    assert files(agent, 3) == files(agent, 4) == files(agent, 5) == {"harness.py": harness("ok"), "prompt.txt": "Say the colour.\n"}
     again = await agent.record("write_harness", path="runs/first/iterations/003/harness", **BETTER)
     assert again["accepted"]
 
