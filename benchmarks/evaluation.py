@@ -26,7 +26,7 @@ async def candidate(run: Run, source: str, *, ladder: bool) -> float:
     """Seconds from a recorded candidate to its score on disk."""
     run.next_round()
     await anyio.sleep(0.3)  # the workers of a search are warm by the time a candidate is there
-    recorder = run._recorder
+    recorder = run.recorder
     if ladder:
         started = time.perf_counter()
         iteration = await run.submit(Proposal(files={"harness.py": source}))

@@ -141,7 +141,7 @@ async def measure(iterations: int) -> Figures:
         models: dict[Role, Provider] = {"target": kit.SlowModel(0)}
         settings = kit.config(iterations=iterations)
         async with Run.create(settings, root / "runs", runner=runner, providers=models) as run:
-            watch = Stopwatch(run._recorder)
+            watch = Stopwatch(run.recorder)
 
             def mark(kind: str, _fields: object) -> None:
                 if kind == "round_closed":

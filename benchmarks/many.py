@@ -53,7 +53,7 @@ def recorded(run: Run, round_number: int) -> list[Iteration]:
         record = run.store.add_iteration(Proposal(files={"harness.py": kit.ASKING}), round=round_number, slot=slot)
         iteration = Iteration(record)
         run.history.add(iteration)
-        run._recorder._accepted[iteration.number] = False
+        run.recorder._accepted[iteration.number] = False
         found.append(iteration)
     return found
 

@@ -23,19 +23,24 @@ from metaharness.tools import Desk, Settings
 LOOPBACK = "127.0.0.1"
 
 
-def serve(settings: Settings, *, port: int | None = None, token: str | None = None) -> None:
+def serve(
+    settings: Settings, *, port: int | None = None, token: str | None = None, told: Callable[[str], None] = str
+) -> None:
     """Serve until the end; what is being evaluated then stops, and all that has ended is written.
 
     Args:
         settings: What a person has decided.
-        port: Serve HTTP there, on 127.0.0.1, at a free one for 0; where is said on stderr. None: stdio.
+        port: Serve HTTP there, on 127.0.0.1, at a free one for 0; None: stdio.
         token: What a client over HTTP has to present.
+        told: Given the address once it is listened at.
 
     Raises:
         UsageError: The port cannot be had.
     """
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s")
     listening = None if port is None else _listening(port)
+    if listening is not None:
+        told(f"http://{LOOPBACK}:{listening.getsockname()[1]}/mcp")
     anyio.run(_serve, settings, listening, token)
 
 
@@ -47,8 +52,9 @@ def _listening(port: int) -> socket.socket:
         listening.listen()  # from now on whoever is told the address is answered, if later
     except OSError as error:
         listening.close()
-        raise UsageError(f"port {port} cannot be had: {error.strerror}", hint="name another; 0 takes a free one") from error
-    print(f"http://{LOOPBACK}:{listening.getsockname()[1]}/mcp", file=sys.stderr, flush=True)
+        raise UsageError(
+            f"port {port} cannot be had: {error.strerror}", hint="name another; 0 takes a free one"
+        ) from error
     return listening
 
 

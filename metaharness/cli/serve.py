@@ -93,4 +93,4 @@ def serve(
         token = secrets.token_urlsafe(24)
         print(f"Authorization: Bearer {token}", file=sys.stderr)
     settings = Settings(root=root or project / "runs", project=project, run=run_name, config=chosen)
-    serve_tools(settings, port=http, token=token)
+    serve_tools(settings, port=http, token=token, told=lambda url: print(url, file=sys.stderr, flush=True))

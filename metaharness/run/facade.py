@@ -241,7 +241,6 @@ class Run:
         """
         if self.stopping:
             return None
-        check_baselines(self.history, self._rounds.baselines)
         if self.history.closed_rounds:
             check_answered(self.history)
         return self._begin(self._rounds.next())
@@ -299,8 +298,6 @@ class Run:
                 another candidate. None was recorded.
             IncompleteError: No case of any baseline has a value, and the candidates of the search come from outside.
         """
-        if self.of_agent:
-            check_answered(self.history)
         self._reserve.keep(by_hand=True)
         for parent in proposal.parents:
             self.history.iteration(parent)
@@ -313,10 +310,8 @@ class Run:
     def round_in_progress(self) -> Round | None:
         """The round that was begun and is not closed, round 0 before it was begun; None when there is none.
 
-        Raises:
-            DomainError: A baseline did not pass the ladder.
+        Raises DomainError where a baseline did not pass the ladder.
         """
-        check_baselines(self.history, self._rounds.baselines)
         begun = self._rounds.in_progress or not self.history.closed_rounds
         return self._begin(self._rounds.next()) if begun else None
 

@@ -25,11 +25,16 @@ def era(request: pytest.FixtureRequest) -> Era:
 
 
 async def listed(folder: Path, era: Era = "auto") -> list[Any]:
-    async with Desk(Settings(root=folder / "runs", project=folder)) as desk, Client(make_server(desk), mode=era) as client:
+    async with (
+        Desk(Settings(root=folder / "runs", project=folder)) as desk,
+        Client(make_server(desk), mode=era) as client,
+    ):
         return list((await client.list_tools()).tools)
 
 
-async def test_the_tools_are_those_of_the_catalogue_with_titles_descriptions_and_hints(tmp_path: Path, era: Era) -> None:
+async def test_the_tools_are_those_of_the_catalogue_with_titles_descriptions_and_hints(
+    tmp_path: Path, era: Era
+) -> None:
     tools = await listed(tmp_path, era)
     assert [tool.name for tool in tools] == [tool.name for tool in TOOLS]
     for tool, ours in zip(tools, TOOLS, strict=True):

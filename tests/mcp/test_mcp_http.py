@@ -57,9 +57,11 @@ def serving(toy: Toy, root: Path, *more: str) -> Iterator[Serving]:
 @asynccontextmanager
 async def client_of(server: Serving) -> AsyncIterator[Client]:
     headers = {"Authorization": f"Bearer {server.token}"}
-    async with httpx2.AsyncClient(headers=headers, timeout=60) as http:
-        async with Client(streamable_http_client(server.url, http_client=http)) as client:
-            yield client
+    async with (
+        httpx2.AsyncClient(headers=headers, timeout=60) as http,
+        Client(streamable_http_client(server.url, http_client=http)) as client,
+    ):
+        yield client
 
 
 def status(url: str, **headers: str) -> int:

@@ -100,6 +100,8 @@ def test_every_tool_has_a_command_or_a_reason_for_having_none() -> None:
     without = {
         tool.name
         for tool in TOOLS
-        if not any(f"`{tool.name}(" in left and re.search(r"`(?:metaharness|grep|submit)", right) for left, right in table)
+        if not any(
+            f"`{tool.name}(" in left and re.search(r"`(?:metaharness|grep|submit)", right) for left, right in table
+        )
     }
     assert without == set(WITHOUT_COMMAND)

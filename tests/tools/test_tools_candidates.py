@@ -59,7 +59,12 @@ async def test_a_path_is_read_in_the_project(agent: Agent, project: Path) -> Non
     assert one.proposal.hypothesis == BETTER["hypothesis"]
     assert recorded(agent.root / "first").store.reasoning(5) == "Item 5 is wrong."
     await agent.record("evaluate")
-    assert files(agent, 3) == files(agent, 4) == files(agent, 5) == {"harness.py": harness("ok"), "prompt.txt": "Say the colour.\n"}
+    assert (
+        files(agent, 3)
+        == files(agent, 4)
+        == files(agent, 5)
+        == {"harness.py": harness("ok"), "prompt.txt": "Say the colour.\n"}
+    )
     again = await agent.record("write_harness", path="runs/first/iterations/003/harness", **BETTER)
     assert again["accepted"]
 
@@ -76,7 +81,9 @@ async def test_a_diff_is_made_from_the_iteration_it_names_or_the_incumbent(agent
     one = recorded(agent.root / "first").iteration(2)
     assert one.proposal.parents == [0]
     assert (await agent.record("evaluate"))["mean"] == 1
-    best = diff.replace("plain", "good").replace("+        return model.complete('[good]", "+        return model.complete('[ok]")
+    best = diff.replace("plain", "good").replace(
+        "+        return model.complete('[good]", "+        return model.complete('[ok]"
+    )
     await agent.record("write_harness", diff=best, **BETTER)
     assert files(agent, 3) == {"harness.py": harness("ok")}
 
@@ -183,7 +190,10 @@ async def test_a_candidate_whose_source_is_gone_can_be_handed_in_again(agent: Ag
 @pytest.mark.parametrize(
     ("diff", "wanted"),
     [
-        ("--- a/harness.py\n+++ b/harness.py\n@@ -2,1 +2,1 @@\n-b = 2\n+b = 4\n", {"harness.py": "a = 1\nb = 4\nc = 3\n"}),
+        (
+            "--- a/harness.py\n+++ b/harness.py\n@@ -2,1 +2,1 @@\n-b = 2\n+b = 4\n",
+            {"harness.py": "a = 1\nb = 4\nc = 3\n"},
+        ),
         ("--- harness.py\n+++ harness.py\n@@ -90 +90 @@\n a = 1\n-b = 2\n", {"harness.py": "a = 1\nc = 3\n"}),
         ("--- a/harness.py\n+++ b/harness.py\n@@ -3,0 +4 @@\n+d = 4\n", {"harness.py": "a = 1\nb = 2\nc = 3\nd = 4\n"}),
         ("--- /dev/null\n+++ b/new.txt\n@@ -0,0 +1 @@\n+new\n", {"new.txt": "new\n"}),
@@ -221,6 +231,6 @@ def test_of_several_places_the_nearest_is_changed() -> None:
 
 def test_a_part_that_does_not_fit_changes_nothing() -> None:
     diff = "--- a/harness.py\n+++ b/harness.py\n@@ -1 +1 @@\n-a = 1\n+a = 2\n@@ -3 +3 @@\n-nowhere\n+there\n"
-    with pytest.raises(UsageError, match="the hunk at line 3 of harness.py does not fit"):
+    with pytest.raises(UsageError, match=r"the hunk at line 3 of harness\.py does not fit"):
         patched(FILES, diff)
     assert FILES["harness.py"] == "a = 1\nb = 2\nc = 3\n"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -209,9 +210,51 @@ async def test_a_model_that_does_not_answer_is_told_before_a_candidate_is_paid_f
 
 
 async def test_a_baseline_that_does_not_pass_the_ladder_is_told_every_time(tmp_path: Path) -> None:
-    toy = write_toy(tmp_path / "domain", cases=CASES, baselines={"00_broken.py": RAISES, "01_plain.py": harness("plain")})
+    toy = write_toy(
+        tmp_path / "domain", cases=CASES, baselines={"00_broken.py": RAISES, "01_plain.py": harness("plain")}
+    )
     async with working(settings(toy, tmp_path / "runs")) as agent:
         assert "baseline 00_broken fails the ladder at smoke" in await agent.refused("start_run", name="first")
         for _ in range(2):
             assert "baseline 00_broken fails the ladder" in await agent.refused("evaluate")
     assert recorded(tmp_path / "runs" / "first").closed_rounds == []
+
+
+async def test_a_client_that_goes_away_while_it_hands_in_has_handed_in_once(toy: Toy, tmp_path: Path) -> None:
+    async with begun(settings(toy, tmp_path / "runs")) as agent:
+        run = agent.root / "first"
+        async with anyio.create_task_group() as group:
+            group.start_soon(agent.hand_in, harness("good"))
+            while not (run / "iterations" / "002").exists():
+                await anyio.lowlevel.checkpoint()
+            group.cancel_scope.cancel()
+        found = await agent.record("evaluate")
+        assert (found["iteration"], found["state"], found["mean"]) == (2, "complete", 1)
+        assert (await agent.evaluated("ok"))["iteration"] == 3
+    assert_nothing_twice(run)
+
+
+async def test_a_kill_between_a_rejection_and_the_end_of_its_round_is_gone_on_with(toy: Toy, tmp_path: Path) -> None:
+    where = settings(toy, tmp_path / "runs")
+    async with begun(where) as agent:
+        await agent.hand_in(SYNTAX_ERROR)
+    events = where.root / "first" / "events.jsonl"
+    kept = [line for line in lines(events) if line["kind"] != "round_closed" or line["round"] != 1]
+    events.write_text("".join(json.dumps(line) + "\n" for line in kept[:-1]))
+    async with working(where) as agent:
+        error = await agent.refused("write_harness", files={"harness.py": "x"}, name="x", hypothesis="It is better.")
+        assert "iteration 002 is not evaluated yet" in error
+        assert (await agent.record("evaluate"))["state"] == "rejected"
+        assert (await agent.evaluated("good"))["mean"] == 1
+
+
+async def test_others_can_be_read_and_files_tried_while_one_is_evaluated(toy: Toy, tmp_path: Path) -> None:
+    async with begun(settings(toy, tmp_path / "runs")) as agent:
+        await agent.hand_in(harness("good"))
+        assert (await agent.record("evaluate", wait_seconds=0))["state"] == "running"
+        assert "002" in await agent.text("scoreboard")
+        assert "ok, score 0" in await agent.text("check_harness", files={"harness.py": harness("good")})
+        await agent.record("write_report", iteration=0, text="A start.")
+        assert (await agent.record("evaluate"))["mean"] == 1
+        assert await agent.text("read_harness", iteration=0, part="report")
+    assert_nothing_twice(tmp_path / "runs" / "first")

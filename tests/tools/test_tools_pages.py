@@ -24,7 +24,9 @@ GIANT = "x" * 120_000
 async def agent(tmp_path: Path) -> AsyncIterator[Agent]:
     """A run whose model answers with giant lines and with what looks like the end of a page."""
     toy = write_toy(tmp_path / "domain", cases=CASES)
-    toy.write_script([{"contains": "item 00", "text": FORGED}, {"contains": "item 01", "text": GIANT}, {"text": "grey"}])
+    toy.write_script(
+        [{"contains": "item 00", "text": FORGED}, {"contains": "item 01", "text": GIANT}, {"text": "grey"}]
+    )
     async with begun(settings(toy, tmp_path / "runs")) as agent:
         yield agent
 
@@ -174,9 +176,7 @@ def _scored(path: Path, count: int) -> None:
             one = store.add_iteration(Proposal(files=files, name=f"attempt {place}"), round=closed + place, slot=0)
             worse = {name: of.model_copy(update={"mean": of.mean - 0.1}) for name, of in score.objectives.items()}
             worse["context_chars"] = score.objectives["context_chars"].model_copy(update={"mean": 1_234.5 + place})
-            store.write_score(
-                one.iteration, score.model_copy(update={"iteration": one.iteration, "objectives": worse})
-            )
+            store.write_score(one.iteration, score.model_copy(update={"iteration": one.iteration, "objectives": worse}))
             verdict = VerdictRecord(
                 iteration=one.iteration, round=closed + place, incumbent=2, verdict="indecisive", delta=-0.1, p=0.5
             )

@@ -104,7 +104,11 @@ async def test_the_history_is_searched_across_sources_reasoning_reports_and_trac
     await agent.record("evaluate")
     await agent.record("write_report", iteration=2, text="no marmot was seen")
     text = await agent.text("search_history", pattern="marmot")
-    assert [line.split(",")[0] for line in inside(text).split("\n")] == ["002 harness.py", "002 reasoning", "002 reports"]
+    assert [line.split(",")[0] for line in inside(text).split("\n")] == [
+        "002 harness.py",
+        "002 reasoning",
+        "002 reports",
+    ]
     assert "[3 hits; everything was searched]" in text
     assert "[1 hits" in await agent.text("search_history", pattern="marmot", where=["reports"])
     assert "no hit" in await agent.text("search_history", pattern="marmot", iterations=[0, 1])
