@@ -6,50 +6,78 @@ import hmac
 import logging
 import os
 import signal
+import socket
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import anyio
-from anyio.abc import CancelScope  # type: ignore[attr-defined]
 from mcp.server.stdio import stdio_server
 
 from mcp_server.server import make_server
+from metaharness.errors import UsageError
 from metaharness.tools import Desk, Settings
 
 LOOPBACK = "127.0.0.1"
 
 
-def serve(settings: Settings, *, port: int | None = None, token: str | None = None) -> None:
+def serve(
+    settings: Settings, *, port: int | None = None, token: str | None = None, told: Callable[[str], None] = str
+) -> None:
     """Serve until the end; what is being evaluated then stops, and all that has ended is written.
 
     Args:
         settings: What a person has decided.
-        port: Serve HTTP there, on 127.0.0.1; None: stdio.
+        port: Serve HTTP there, on 127.0.0.1, at a free one for 0; None: stdio.
         token: What a client over HTTP has to present.
+        told: Given the address once it is listened at.
+
+    Raises:
+        UsageError: The port cannot be had.
     """
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s")
-    anyio.run(_serve, settings, port, token)
+    listening = None if port is None else _listening(port)
+    if listening is not None:
+        told(f"http://{LOOPBACK}:{listening.getsockname()[1]}/mcp")
+    anyio.run(_serve, settings, listening, token)
 
 
-async def _serve(settings: Settings, port: int | None, token: str | None) -> None:
+def _listening(port: int) -> socket.socket:
+    listening = socket.socket()
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((LOOPBACK, port))
+        listening.listen()  # from now on whoever is told the address is answered, if later
+    except OSError as error:
+        listening.close()
+        raise UsageError(
+            f"port {port} cannot be had: {error.strerror}", hint="name another; 0 takes a free one"
+        ) from error
+    return listening
+
+
+async def _serve(settings: Settings, listening: socket.socket | None, token: str | None) -> None:
     async with anyio.create_task_group() as group:
-        group.start_soon(_until_signal, group.cancel_scope)
         async with Desk(settings) as desk:
             server = make_server(desk)
-            if port is None:
+            if listening is None:
+                group.start_soon(_at_signal, group.cancel_scope.cancel)
                 async with stdio_server(stdin=_Lines()) as (read, write):  # type: ignore[arg-type]
                     low = server._lowlevel_server
                     await low.run(read, write, low.create_initialization_options())
             else:
-                await _serve_http(server.streamable_http_app(host=LOOPBACK), port, token or "")
+                http = _http_server(server.streamable_http_app(host=LOOPBACK), token or "")
+                group.start_soon(_at_signal, partial(setattr, http, "should_exit", True))
+                await http.serve([listening])
         group.cancel_scope.cancel()
 
 
-async def _until_signal(scope: CancelScope) -> None:
+async def _at_signal(end: Callable[[], object]) -> None:
     with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
         async for _ in signals:
-            scope.cancel()
+            end()
             return
 
 
@@ -77,17 +105,18 @@ class _Lines:
                 return
 
 
-async def _serve_http(app: Any, port: int, token: str) -> None:
+def _http_server(app: Any, token: str) -> Any:
     import uvicorn  # noqa: PLC0415 - not needed over stdio
 
-    class _Server(uvicorn.Server):
+    class Server(uvicorn.Server):
         """Signals are ours: they stop evaluations as well."""
 
-        def install_signal_handlers(self) -> None:
-            return
+        @contextmanager
+        def capture_signals(self) -> Iterator[None]:
+            yield
 
-    config = uvicorn.Config(_guarded(app, token), host=LOOPBACK, port=port, log_level="warning")
-    await _Server(config).serve()
+    # at the end nobody who waits for an evaluation is waited for, which uvicorn would call an error; mcp logs its own
+    return Server(uvicorn.Config(_guarded(app, token), log_level="critical", timeout_graceful_shutdown=0))
 
 
 def _guarded(app: Any, token: str) -> Callable[..., Awaitable[None]]:

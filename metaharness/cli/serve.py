@@ -105,11 +105,11 @@ def serve(
     chosen |= options.means(sandbox, sandbox_command, price, no_cache)
     chosen |= {} if domain is None else {"domain": options.domain_reference(domain)}
     project = (project or _opened()).resolve()
-    if http is not None and token is None:
+    if http is not None and not token:
         token = secrets.token_urlsafe(24)
         print(f"Authorization: Bearer {token}", file=sys.stderr)
     settings = Settings(root=root or project / "runs", project=project, run=run_name, config=chosen)
-    serve_tools(settings, port=http, token=token)
+    serve_tools(settings, port=http, token=token, told=lambda url: print(url, file=sys.stderr, flush=True))
 
 
 def _opened() -> Path:

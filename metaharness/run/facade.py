@@ -241,7 +241,6 @@ class Run:
         """
         if self.stopping:
             return None
-        check_baselines(self.history, self._rounds.baselines)
         if self.history.closed_rounds:
             check_answered(self.history)
         return self._begin(self._rounds.next())
@@ -297,6 +296,7 @@ class Run:
         Raises:
             UsageError: A round was begun and is not closed, a parent does not exist, or the budget does not allow
                 another candidate. None was recorded.
+            IncompleteError: No case of any baseline has a value, and the candidates of the search come from outside.
         """
         self._reserve.keep(by_hand=True)
         for parent in proposal.parents:
@@ -308,7 +308,10 @@ class Run:
         return self.history.iteration(iteration.number)
 
     def round_in_progress(self) -> Round | None:
-        """The round that was begun and is not closed, round 0 before it was begun; None when there is none."""
+        """The round that was begun and is not closed, round 0 before it was begun; None when there is none.
+
+        Raises DomainError where a baseline did not pass the ladder.
+        """
         begun = self._rounds.in_progress or not self.history.closed_rounds
         return self._begin(self._rounds.next()) if begun else None
 

@@ -35,7 +35,7 @@ async def end_round(run: Run) -> None:
     Nothing is done where no round is in progress. A stop may come between.
 
     Raises:
-        DomainError: A baseline does not pass the ladder.
+        DomainError: A baseline does not pass the ladder, or did not.
         UsageError: The round waits for candidates of a proposer of the run's own.
     """
     round_ = run.round_in_progress()

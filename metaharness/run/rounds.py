@@ -56,7 +56,12 @@ class Rounds:
         self.baselines = len(self.domain.baselines())
 
     def next(self) -> Round | None:
-        """The interrupted round, or a new one; None when the search is over."""
+        """The interrupted round, or a new one; None when the search is over.
+
+        Raises:
+            DomainError: A baseline did not pass the ladder.
+        """
+        check_baselines(self.history, self.baselines)
         number = len(self.history.closed_rounds)
         present = self.members(number)
         if not present and self.why_over() is not None:
@@ -76,6 +81,7 @@ class Rounds:
         Raises:
             UsageError: A round was begun and is not closed, the search of an agent is over, or the budget does not
                 allow another evaluation.
+            IncompleteError: No case of any baseline of an agent's run has a value.
         """
         number = len(self.history.closed_rounds)
         if number == 0 or self.in_progress:
@@ -83,6 +89,8 @@ class Rounds:
                 f"round {number} of this run has not ended",
                 hint=f"`{command_on(self.history.store.path, 'resume')}` ends it; then submit again",
             )
+        if self.of_agent:
+            check_answered(self.history)
         over = self._why_ended() if self.of_agent else self._why_unaffordable(self._spent_evaluating_bound())
         if over is not None:
             raise UsageError(

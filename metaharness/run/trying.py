@@ -61,13 +61,10 @@ async def try_out(run: Run, files: Mapping[str, str], cases: Sequence[str] = ())
             hint="try fewer cases, or hand the candidate in",
         )
     run.ledger.charge_case_evaluations(len(chosen))
-    try:
-        with tempfile.TemporaryDirectory(prefix="metaharness-try-") as folder, ungrouped():
-            plan = _plan(run, lay_out(Path(folder), files), chosen)
-            tried = await _asked(run, ground, plan)
-    finally:
-        run.store.event("tried", cases=len(chosen))
-    return tried
+    run.store.event("tried", cases=len(chosen))  # before: a process that is killed has spent them too
+    with tempfile.TemporaryDirectory(prefix="metaharness-try-") as folder, ungrouped():
+        plan = _plan(run, lay_out(Path(folder), files), chosen)
+        return await _asked(run, ground, plan)
 
 
 def _chosen(ground: Ground, cases: Sequence[str]) -> tuple[str, ...]:

@@ -94,6 +94,8 @@ class Desk:
         self._group = anyio.create_task_group()
         self._reading = anyio.CapacityLimiter(1)
         self.recordings = Recordings(self._group)
+        self.starting = anyio.Lock()
+        """Held by whoever looks for the open run of a domain, and begins one where there is none."""
 
     async def __aenter__(self) -> Self:
         await self._group.__aenter__()

@@ -8,13 +8,13 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field
 
-from metaharness.domain import Split
+from metaharness.domain import Split, split_cases
 from metaharness.errors import UsageError
 from metaharness.history import CaseComparison, History
 from metaharness.loading import load_domain
 from metaharness.scoring.scoreboard import Iteration, Scoreboard, format_p
 from metaharness.tools.desk import Call, Known
-from metaharness.tools.text import fenced, fitting, page_of_lines
+from metaharness.tools.text import fenced, fitting, lines_of, page_of_lines
 
 InRun = Annotated[str, Field(description="Run; default: the only open one")]
 Number = Annotated[int, Field(ge=0, description="Iteration number")]
@@ -22,6 +22,7 @@ StartLine = Annotated[int, Field(ge=1, description="First line")]
 SHOWN_LAST = 10
 SHOWN_FRONTIER = 12
 TRAIN_NAMED = 6
+MOST_PARENTS = 20
 
 
 def describe_domain(call: Call, *, start_line: StartLine = 1, run: InRun = "") -> str:
@@ -31,7 +32,7 @@ def describe_domain(call: Call, *, start_line: StartLine = 1, run: InRun = "") -
     history = known.history
     record, config = history.record, history.record.config
     domain = load_domain(config.domain, config.domain_options)
-    train = [case.id for case in domain.cases(Split.TRAIN)][:TRAIN_NAMED]
+    train = [" ".join(case.id.split())[:100] for case in split_cases(domain, Split.TRAIN)[:TRAIN_NAMED]]
     objectives = ", ".join(f"{one.name} ({one.direction}imise)" for one in history.objectives)
     sandbox = next((one.score.sandbox for one in history if one.score is not None), config.sandbox)
     facts = [
@@ -140,7 +141,8 @@ def list_iterations(
     wanted = [one for one in fitting_ if one.number >= start]
     primary = history.objectives[0].name
     rows = [_row(one, primary) for one in wanted[:limit]]
-    following = wanted[limit].number if len(wanted) > limit else None
+    rows = rows[: fitting([row.model_dump_json(indent=2) for row in rows])]
+    following = wanted[len(rows)].number if len(wanted) > len(rows) else None
     page = IterationPage(run=path.name, iterations=rows, total=len(fitting_), next_start=following)
     call.seen(path, "iterations", page.model_dump_json())
     return page
@@ -152,7 +154,7 @@ def _row(one: Iteration, primary: str) -> IterationRow:
     return IterationRow(
         iteration=one.number,
         name=one.proposal.name[:80],
-        parents=one.proposal.parents,
+        parents=one.proposal.parents[:MOST_PARENTS],
         axis=one.proposal.axis[:80],
         hypothesis=one.proposal.hypothesis[:300],
         state=one.state,
@@ -187,7 +189,7 @@ def _of_harness(history: History, number: int, part: str) -> str:
     store, one = history.store, history.iteration(number)
     sections: list[tuple[str, str | None]] = []
     if part in ("all", "source"):
-        sections += [(f"--- {name}", text) for name, text in sorted(store.files(number).items())]
+        sections += [(f"--- {name}", text or "(empty)") for name, text in sorted(store.files(number).items())]
     if part == "all":
         about = one.proposal
         facts = (("hypothesis", about.hypothesis), ("axis", about.axis), ("predicted", about.predicted_effect))
@@ -206,7 +208,7 @@ def _difference(history: History, a: int, b: int) -> str:
     before, after = history.store.files(history.iteration(a).number), history.store.files(b)
     lines: list[str] = []
     for name in sorted(before.keys() | after.keys()):
-        old, new = before.get(name, "").splitlines(), after.get(name, "").splitlines()
+        old, new = lines_of(before.get(name, "")), lines_of(after.get(name, ""))
         lines += difflib.unified_diff(old, new, f"{a:03d}/{name}", f"{b:03d}/{name}", lineterm="")
     return "\n".join(lines) or f"{a:03d} and {b:03d} have the same source"
 

@@ -16,6 +16,7 @@ import anyio
 from anyio.abc import TaskGroup
 
 from metaharness.errors import MetaharnessError
+from metaharness.records import LEARN
 from metaharness.run import Run
 from metaharness.run.outside import pause
 from metaharness.run.ungroup import ungrouped
@@ -28,8 +29,9 @@ Doing = Callable[[Run], Awaitable[None]]
 class Recording:
     """One run that is recorded here."""
 
-    def __init__(self, opening: Opening) -> None:
+    def __init__(self, opening: Opening, known: Callable[[Path, Recording], None]) -> None:
         self._opening = opening
+        self._known = known
         self._idle = anyio.Event()
         self._opened = anyio.Event()
         self.users = 0
@@ -41,7 +43,9 @@ class Recording:
     async def keep(self) -> None:
         """Open it, and close it when nobody needs it any more."""
         try:
-            async with self._opening() as run:
+            opened = self._opening()
+            self._known(opened.store.path, self)
+            async with opened as run:
                 self.run = run
                 run.listener = self._listen
                 self._opened.set()
@@ -99,7 +103,7 @@ class Job:
         if kind == "evaluating":
             self.numbers.add(fields["iteration"])
             self.planned += fields["cases"]
-        elif kind == "case_ended":
+        elif kind == "case_ended" and fields["case_id"] != LEARN:
             self.ended += 1
 
     @property
@@ -145,7 +149,6 @@ class Recordings:
         except BaseException:
             recording.leave()
             raise
-        self._open[run.store.path] = recording
         return run, self._job(recording, doing)
 
     async def work(self, path: Path, doing: Doing) -> Job:
@@ -194,7 +197,7 @@ class Recordings:
         return found
 
     def _started(self, opening: Opening) -> Recording:
-        recording = Recording(opening)
+        recording = Recording(opening, self._open.__setitem__)
         recording.users = 1
         self._group.start_soon(recording.keep)
         return recording

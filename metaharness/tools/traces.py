@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -11,11 +13,12 @@ from metaharness.finding import Hit, Hits, grep_trace
 from metaharness.finding import search_history as find_in_history
 from metaharness.history import History
 from metaharness.records import LEARN
+from metaharness.scoring.scoreboard import Iteration
 from metaharness.store import Difference, Filter, TraceIndex
 from metaharness.tools.cases import case_text
 from metaharness.tools.desk import Call
 from metaharness.tools.reading import InRun, Number, StartLine
-from metaharness.tools.text import PAGE_CHARS, fenced, page_of_lines
+from metaharness.tools.text import PAGE_CHARS, cut, fenced, page_of_lines
 
 INDEX_SECONDS = 20.0
 """How long a call may take to read a trace for the first time; the next one goes on."""
@@ -52,10 +55,7 @@ def read_trace(
     if waiting is not None:
         return waiting
     if not len(index):
-        rejected = "" if one.rejection is None else f": rejected at {one.rejection.stage}: {one.rejection.message}"
-        trace = "" if one.rejection is None else one.rejection.traceback or ""
-        said = f"iteration {iteration:03d} has no cases{rejected}"
-        return call.seen(path, name, f"{said}\n{page_of_lines('trace', trace, start_line)}" if trace else said)
+        return call.seen(path, name, _without_cases(one, start_line))
     wanted = Filter(case or None, (status,) if status else (), failures, history.objectives[0].best)
     if grep:
         page = _hits(grep_trace(index, grep, wanted, differs_from=others, cursor=cursor or None), with_iteration=False)
@@ -66,7 +66,16 @@ def read_trace(
     else:
         page = _cases(index, wanted, _offset(cursor))
     counts = ", ".join(f"{count} {status}" for status, count in sorted(index.counts().items()))
-    return call.seen(path, name, f"{page}\n[all: {counts}; file: {index.path}]")
+    rejected = "" if one.rejection is None else f"rejected at {one.rejection.stage}; "
+    return call.seen(path, name, f"{page}\n[{rejected}all: {counts}; file: {index.path}]")
+
+
+def _without_cases(one: Iteration, start_line: int) -> str:
+    said = f"iteration {one.number:03d} has no cases"
+    if one.rejection is None:
+        return f"{said}; call evaluate(iteration={one.number})" if one.state == "pending" else said
+    told = f"{one.rejection.message}\n{one.rejection.traceback or ''}".strip()
+    return f"{said}: rejected at {one.rejection.stage}\n{page_of_lines('trace', told, start_line)}"
 
 
 def _not_ready(index: TraceIndex) -> str | None:
@@ -79,13 +88,13 @@ def _not_ready(index: TraceIndex) -> str | None:
 def _offset(cursor: str) -> int:
     if not cursor:
         return 0
-    if not cursor.isdecimal():
+    if not re.fullmatch(r"[0-9]{1,18}", cursor):
         raise UsageError(f"no cursor {cursor!r}", hint="take it from the footer of the page before, or leave it out")
     return int(cursor)
 
 
 def _whole(index: TraceIndex, wanted: Filter, case: str, start_line: int) -> str:
-    found = index.rows(wanted, limit=MOST_CASES)
+    found = index.rows(wanted)
     if not found.rows:
         raise UsageError(f"no case {case!r} fits", hint="leave `case` out to see which there are")
     text = "\n".join(case_text(index.trace(row), calls=True) for row in found.rows)
@@ -94,24 +103,12 @@ def _whole(index: TraceIndex, wanted: Filter, case: str, start_line: int) -> str
 
 def _cases(index: TraceIndex, wanted: Filter, offset: int) -> str:
     found = index.rows(wanted, offset=offset, limit=MOST_CASES)
-    blocks: list[str] = []
-    for row in found.rows:
-        block = case_text(index.trace(row), calls=False)
-        if blocks and sum(map(len, blocks)) + len(block) > PAGE_CHARS:
-            break
-        blocks.append(block[:PAGE_CHARS])
-    return _paged(blocks, offset, found.total)
+    return _paged((case_text(index.trace(row), calls=False) for row in found.rows), offset, found.total)
 
 
 def _differences(index: TraceIndex, others: TraceIndex, wanted: Filter, offset: int) -> str:
     found = index.differences(others, wanted, offset=offset, limit=MOST_CASES)
-    blocks: list[str] = []
-    for difference in found.differences:
-        block = _both(index, others, difference)
-        if blocks and sum(map(len, blocks)) + len(block) > PAGE_CHARS:
-            break
-        blocks.append(block[:PAGE_CHARS])
-    return _paged(blocks, offset, found.total)
+    return _paged((_both(index, others, difference) for difference in found.differences), offset, found.total)
 
 
 def _both(index: TraceIndex, others: TraceIndex, difference: Difference) -> str:
@@ -121,7 +118,15 @@ def _both(index: TraceIndex, others: TraceIndex, difference: Difference) -> str:
     return "\n".join(said)
 
 
-def _paged(blocks: list[str], offset: int, total: int) -> str:
+def _paged(texts: Iterable[str], offset: int, total: int) -> str:
+    """As many as a page takes; what is longer than one is cut, and `case` shows it in full."""
+    blocks: list[str] = []
+    for text in texts:
+        if blocks and sum(map(len, blocks)) + len(text) > PAGE_CHARS:
+            break
+        blocks.append(cut(text))
+    if not blocks and offset:
+        raise UsageError(f"there is no case {offset + 1}", hint=f"{total:,} fit; leave `cursor` out to begin anew")
     if not blocks:
         return "[no case fits]"
     end = offset + len(blocks)
@@ -163,4 +168,5 @@ def _hits(found: Hits, *, with_iteration: bool) -> str:
 
 def _hit(hit: Hit, *, with_iteration: bool) -> str:
     where = hit.file or (hit.where if hit.case_id is None else f"case {hit.case_id} trial {hit.trial}")
+    where = cut(" ".join(where.split()), 200)
     return f"{f'{hit.iteration:03d} ' if with_iteration else ''}{where}, line {hit.line}: {hit.excerpt}"

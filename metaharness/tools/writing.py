@@ -5,6 +5,8 @@ None of them can raise a budget, choose a model, weaken the sandbox or open the 
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -12,20 +14,21 @@ import anyio
 from pydantic import BaseModel, Field
 
 from metaharness.configuration import AGENT, RunConfig
-from metaharness.errors import UsageError
+from metaharness.errors import MetaharnessError, UsageError
 from metaharness.history import History
 from metaharness.loading import shipped_domains
-from metaharness.records import Proposal, Rejection
+from metaharness.records import Rejection
 from metaharness.run import Run
 from metaharness.run.outside import end_round
 from metaharness.run.trying import try_out
+from metaharness.scoring.scoreboard import Iteration
 from metaharness.store import RunStore, list_runs
-from metaharness.tools.candidates import files_of
+from metaharness.tools.candidates import candidate_of, placed
 from metaharness.tools.cases import case_text
 from metaharness.tools.desk import Call, Desk
 from metaharness.tools.reading import InRun, Number
 from metaharness.tools.recordings import Job
-from metaharness.tools.text import page_of_lines
+from metaharness.tools.text import cut, page_of_lines
 
 REPORT_LINES = 30
 Files = Annotated[dict[str, str], Field(description="Path to text: harness.py and what lies beside it")]
@@ -67,21 +70,23 @@ async def start_run(
     """
     desk = call.desk
     config = _config(desk, domain)
-    going = _open_run_of(desk, config)
-    if going is not None:
-        history = desk.history(going)
-        if history.closed_rounds:
-            return _known(history, None, f"run {going.name} is open and is gone on with; call scoreboard")
-        job = desk.recordings.job(going) or await desk.recordings.work(going, end_round)
-        return await _waited(call, going, None, job, wait_seconds)
-    run, job = await desk.recordings.begin(lambda: Run.create(config, desk.settings.root, name=name or None), end_round)
-    return await _waited(call, run.store.path, None, job, wait_seconds)
+    async with desk.starting:
+        path = await desk.in_thread(lambda: _open_run_of(desk, config))
+        if path is None:
+            opening = partial(Run.create, config, desk.settings.root, name=name or None)
+            run, job = await desk.recordings.begin(opening, end_round)
+            path = run.store.path
+        elif (history := desk.history(path)).closed_rounds:
+            return _known(history, None, f"run {path.name} is open and is gone on with; call scoreboard")
+        else:
+            job = desk.recordings.job(path) or await desk.recordings.work(path, end_round)
+    return await _waited(call, path, None, job, wait_seconds)
 
 
 def _config(desk: Desk, domain: str) -> RunConfig:
     fields = dict(desk.settings.config)
     set_, wanted = fields.pop("domain", None), domain
-    if set_ is not None and wanted and Path(wanted).resolve() != Path(set_).resolve() and wanted != set_:
+    if set_ is not None and wanted and wanted != set_ and placed(desk.settings.project, wanted) != Path(set_).resolve():
         raise UsageError(f"the person has set the domain {set_}", hint="leave `domain` out")
     if set_ is None and not wanted:
         raise UsageError("no domain is set", hint=f"name one: a folder here, or {', '.join(shipped_domains())}")
@@ -91,7 +96,7 @@ def _config(desk: Desk, domain: str) -> RunConfig:
 def _domain_of_project(project: Path, wanted: str) -> str:
     if wanted in shipped_domains():
         return wanted
-    path = (project / wanted).resolve()
+    path = placed(project, wanted)
     if not path.is_relative_to(project.resolve()) or not path.is_dir():
         raise UsageError(f"there is no domain folder {wanted} in {project}", hint="`metaharness init NAME` makes one")
     return str(path)
@@ -120,8 +125,9 @@ async def evaluate(
     job = desk.recordings.job(path)
     if cancel:
         await desk.recordings.stop(path)
-        note = "stopped; call evaluate to go on" if job is not None else "nothing was going on"
-        return _known(desk.history(path), _asked(desk.history(path), iteration), note)
+        history = desk.history(path)
+        note = _STOPPED if job is not None else "nothing was going on"
+        return _known(history, _asked(history, iteration), note)
     number = _asked(history, iteration)
     if job is None:
         if history.closed_rounds and (number is None or not _to_do(history, number)):
@@ -138,8 +144,9 @@ def _asked(history: History, iteration: int) -> int | None:
 
 
 def _to_do(history: History, number: int) -> bool:
+    """Whether it is not evaluated to the end, or its round is not closed."""
     one = history.iteration(number)
-    return one.state in ("pending", "incomplete") or (one.verdict is None and one.rejection is None)
+    return one.state in ("pending", "incomplete") or one.verdict is None
 
 
 async def _evaluated(run: Run, number: int | None) -> None:
@@ -163,8 +170,7 @@ async def _waited(call: Call, path: Path, number: int | None, job: Job, seconds:
         return _known(call.desk.history(path), number, note, running=job, left=left)
     if job.error is not None:
         raise job.error
-    note = "stopped; call evaluate to go on" if job.stopped else ""
-    return _known(call.desk.history(path), number, note)
+    return _known(call.desk.history(path), number, _STOPPED if job.stopped else "")
 
 
 def _known(
@@ -175,13 +181,14 @@ def _known(
     score = None if one is None else one.score
     found = None if score is None else score.objectives.get(history.objectives[0].name)
     verdict = None if one is None else one.verdict
-    state = "running" if running is not None else one.state if one is not None else "complete"
+    scores = [each.score for each in history if each.score is not None and (one is None or each is one)]
+    state = "running" if running is not None else _state(history, one)
     return Evaluated(
         run=history.record.run_id,
         state=state,
         iteration=number,
-        ended=running.ended if running is not None else 0 if score is None else score.ended,
-        planned=running.planned if running is not None else 0 if score is None else score.planned,
+        ended=running.ended if running is not None else sum(each.ended for each in scores),
+        planned=running.planned if running is not None else sum(each.planned for each in scores),
         seconds_left=left,
         mean=None if found is None else found.mean,
         low=None if found is None else found.low,
@@ -190,16 +197,29 @@ def _known(
         verdict=None if verdict is None else verdict.verdict,
         delta=None if verdict is None else verdict.delta,
         p=None if verdict is None else verdict.p,
-        note=note or _next(state, one is None),
+        note=note or _next(state, one),
     )
 
 
-def _next(state: str, baselines: bool) -> str:
-    if baselines:
-        return "the baselines are scored; call scoreboard"
+_STOPPED = "stopped; call evaluate to go on"
+
+
+def _state(history: History, one: Iteration | None) -> str:
+    if one is not None:
+        return one.state
+    return "complete" if history.closed_rounds else "stopped"
+
+
+def _next(state: str, one: Iteration | None) -> str:
+    if one is None:
+        return "the baselines are scored; call scoreboard" if state == "complete" else _STOPPED
     if state == "incomplete":
+        if one.score is not None and "budget" in one.score.statuses:
+            return "the budget does not reach the cases that have no value; a person may raise it"
         return "cases have no value, for reasons outside the harness; call evaluate again to ask them once more"
-    return "read what it got wrong with read_trace, then write_report" if state == "complete" else ""
+    if state == "rejected":
+        return f"read_trace(iteration={one.number}) shows why; mend it and hand it in again with write_harness"
+    return "read what it got wrong with read_trace, then write_report" if state == "complete" else _STOPPED
 
 
 class Written(BaseModel):
@@ -226,6 +246,7 @@ async def write_harness(
     reasoning: Annotated[str, Field(description="Why, with the evidence from traces")] = "",
     parents: Annotated[list[int], Field(description="Iterations it comes from; default: base or incumbent")] = [],  # noqa: B006
     axis: Annotated[str, Field(description="What it changes, such as retrieval")] = "",
+    components: Annotated[list[str], Field(description="Parts it touches")] = [],  # noqa: B006
     predicted_effect: Annotated[str, Field(description="How much you expect")] = "",
     run: InRun = "",
 ) -> Written:
@@ -233,23 +254,25 @@ async def write_harness(
     desk = call.desk
     where = desk.path(run)
     history = desk.history(where)
-    _check_turn(history)
-    found = files_of(history, files, path, diff, base, near=desk.settings.project)
-    proposal = Proposal(
-        files=found,
-        reasoning=reasoning,
+    found = candidate_of(history, files, path, diff, base, near=desk.settings.project)
+    proposal = replace(
+        found,
+        reasoning=reasoning or found.reasoning,
         hypothesis=hypothesis,
-        parents=tuple(parents) or ((base,) if diff and base >= 0 else ()),
-        axis=axis,
-        predicted_effect=predicted_effect,
+        parents=tuple(parents) or found.parents,
+        axis=axis or found.axis,
+        components=tuple(components) or found.components,
+        predicted_effect=predicted_effect or found.predicted_effect,
         name=name,
     )
     async with desk.recordings.recording(where) as recorded:
-        reads = desk.take_reads(where)
+        _require_free(recorded.history, desk.recordings.job(where))
+        reads, known = desk.take_reads(where), len(recorded.history)
         try:
             one = await recorded.hand_in(proposal, reads=reads)
-        except UsageError:
-            desk.give_back_reads(where, reads)
+        except MetaharnessError:
+            if len(recorded.history) == known:
+                desk.give_back_reads(where, reads)
             raise
     rejection = one.rejection
     return Written(
@@ -263,13 +286,13 @@ async def write_harness(
     )
 
 
-def _check_turn(history: History) -> None:
-    """One candidate at a time: the next one is compared with what this one has come to."""
-    waiting = next((one.number for one in history if one.state == "pending"), None)
-    if waiting is not None:
-        raise UsageError(f"iteration {waiting:03d} is not evaluated yet", hint="call evaluate, then hand this one in")
-    if not history.closed_rounds:
-        raise UsageError("the baselines are not evaluated yet", hint="call evaluate, then hand this one in")
+def _require_free(history: History, job: Job | None) -> None:
+    if job is not None:
+        raise UsageError("an evaluation goes on, so none can be handed in", hint="call evaluate to wait for it")
+    last = history.iterations[-1] if len(history) else None
+    if last is None or last.proposal.round >= len(history.closed_rounds):
+        what = "the baselines are" if not history.closed_rounds or last is None else f"iteration {last.number:03d} is"
+        raise UsageError(f"{what} not evaluated yet, so none can be handed in", hint="call evaluate first")
 
 
 def _told(rejection: Rejection) -> str:
@@ -291,15 +314,17 @@ async def check_harness(
     """Try files on train cases before handing them in: what the ladder finds, and the full traces. Costs budget."""
     desk = call.desk
     where = desk.path(run)
-    found = files_of(desk.history(where), files, path, diff, base, near=desk.settings.project)
+    found = candidate_of(desk.history(where), files, path, diff, base, near=desk.settings.project).files
     async with desk.recordings.recording(where) as recorded:
         tried = await try_out(recorded, found, cases)
-    head = [f"train cases {', '.join(tried.cases)}; what `learn` is shown leaves them out"]
+    named = ", ".join(cut(" ".join(case.split()), 100) for case in tried.cases)
+    head = [f"train cases {named}; what `learn` is shown leaves them out"]
     if tried.rejection is not None:
-        head.append(f"the ladder would reject it at {tried.rejection.stage}: {_told(tried.rejection)}")
+        head.append(f"the ladder would reject it at {tried.rejection.stage}:")
     if tried.order_dependent:
         head.append("it answers otherwise in another order: `predict` must not depend on earlier calls")
-    text = "\n".join(case_text(trace, calls=True) for trace in tried.traces)
+    told = [] if tried.rejection is None else [_told(tried.rejection)]
+    text = "\n".join(told + [case_text(trace, calls=True) for trace in tried.traces])
     page = page_of_lines("trace", text, start_line) if text else "no case was asked"
     return call.seen(where, "try", "\n".join([*head, page]))
 
@@ -328,8 +353,13 @@ async def write_report(
             f"iteration {iteration:03d} is not evaluated yet", hint=f"call evaluate(iteration={iteration})"
         )
     lines = text.strip().splitlines()
+    if not lines:
+        raise UsageError("the report is empty", hint="say what changed, what got better or worse, and why")
     if len(lines) > REPORT_LINES or len(text) > REPORT_LINES * 300:
-        raise UsageError(f"{len(lines)} lines are too many", hint=f"at most {REPORT_LINES}, of 300 characters")
+        raise UsageError(
+            f"a report of {len(lines)} lines and {len(text):,} characters is too long",
+            hint=f"at most {REPORT_LINES} lines and {REPORT_LINES * 300:,} characters",
+        )
     async with desk.recordings.recording(where) as recorded:
         path = recorded.store.write_report(iteration, "\n".join(lines) + "\n")
         recorded.store.event("reported", iteration=iteration)

@@ -18,29 +18,15 @@ from cli_kit import command_names, parse
 from meta_kit import ROOT, fenced
 from run_kit import executed
 
+from metaharness.tools import TOOLS as CATALOGUE
+
 SKILLS = sorted(path for path in (ROOT / "skills").iterdir() if path.is_dir())
 ONBOARDING = ROOT / "ONBOARDING.md"
 PAGES = [ONBOARDING, *sorted((ROOT / "skills").rglob("*.md"))]
 SEARCHING = [page for page in PAGES if "meta-harness" in page.parts]
 
 TOOLS: Mapping[str, frozenset[str]] = {
-    "start_run": frozenset({"name", "domain", "wait_seconds"}),
-    "describe_domain": frozenset(),
-    "scoreboard": frozenset({"all", "page"}),
-    "list_iterations": frozenset({"start", "limit", "state"}),
-    "read_harness": frozenset({"iteration", "part", "against", "start_line"}),
-    "read_trace": frozenset(
-        {"iteration", "case", "status", "failures", "differs_from", "grep", "start_line", "cursor"}
-    ),
-    "search_history": frozenset({"pattern", "where", "iterations", "cursor"}),
-    "compare": frozenset({"a", "b"}),
-    "check_harness": frozenset({"files", "path", "diff", "base", "cases"}),
-    "write_harness": frozenset(
-        {"files", "path", "diff", "base", "name", "hypothesis", "reasoning", "parents", "axis", "components"}
-        | {"predicted_effect"}
-    ),
-    "evaluate": frozenset({"iteration", "wait_seconds", "cancel"}),
-    "write_report": frozenset({"iteration", "text"}),
+    tool.name: frozenset(parameter.name for parameter in tool.parameters) - {"run"} for tool in CATALOGUE
 }
 """The agent's tools and what they take, beside `run`, which all of them take."""
 ARGUMENTS = frozenset().union(*TOOLS.values())
