@@ -15,7 +15,7 @@ from typing import Any
 import anyio
 from anyio.abc import TaskGroup
 
-from metaharness.errors import MetaharnessError
+from metaharness.errors import MetaharnessError, RunLockedError
 from metaharness.records import LEARN
 from metaharness.run import Run
 from metaharness.run.outside import pause
@@ -54,6 +54,9 @@ class Recording:
                 finally:
                     run.stop()
                     pause(run)
+        except RunLockedError as error:  # whoever records it is the person's: to be waited for, not to be ended
+            hint = "wait and call again; the tools that read work meanwhile"
+            self.error = RunLockedError(error.message, hint=hint)
         except MetaharnessError as error:
             self.error = error
         finally:
