@@ -3,15 +3,38 @@
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import quote
 
 from mcp.server import MCPServer
 from mcp.server.mcpserver.exceptions import ResourceNotFoundError
+from mcp.types import Resource
 
 from metaharness.errors import MetaharnessError
+from metaharness.store import list_runs
 from metaharness.tools import Desk
 
 MOST_BYTES = 4_000_000
 """Of a resource; a longer trace is read with the tool."""
+
+
+MOST_RUNS = 20
+"""Whose resources are listed; those of older ones can be read all the same."""
+
+
+def run_resources(desk: Desk) -> list[Resource]:
+    """Configuration and scoreboard of the newest runs."""
+    kinds = (("config", "Configuration", "application/json"), ("scoreboard", "Scoreboard", "text/plain"))
+    return [
+        Resource(
+            uri=f"run://{quote(path.name, safe='')}/{kind}",
+            name=f"{path.name}/{kind}",
+            title=f"{title} of {path.name}",
+            description=f"{title} of the run {path.name}",
+            mime_type=mime_type,
+        )
+        for path in reversed(list_runs(desk.settings.root)[-MOST_RUNS:])
+        for kind, title, mime_type in kinds
+    ]
 
 
 def add_resources(server: MCPServer[Any], desk: Desk) -> None:
@@ -22,14 +45,16 @@ def add_resources(server: MCPServer[Any], desk: Desk) -> None:
         """The run's record: domain, models, budget, objectives."""
         return await _found(desk, lambda: desk.history(desk.path(run)).record.model_dump_json(indent=2))
 
-    @server.resource("run://{run}/scoreboard", mime_type="text/plain", title="Scoreboard of a run")
+    @server.resource("run://{run}/scoreboard", mime_type="text/plain", name="scoreboard", title="Scoreboard of a run")
     async def board(run: str) -> str:
         """Every iteration with its numbers."""
         return await _found(desk, lambda: desk.history(desk.path(run)).scoreboard().text())
 
-    @server.resource("run://{run}/iterations/{iteration}/{file}", mime_type="text/plain", title="File of an iteration")
+    @server.resource(
+        "run://{run}/iterations/{iteration}/{file}", mime_type="text/plain", name="file", title="File of an iteration"
+    )
     async def part(run: str, iteration: str, file: str) -> str:
-        """Source (by its path in the candidate), proposal.json, reasoning.md, score.json, report.md, trace."""
+        """Source by its path, or proposal.json, reasoning.md, score.json, report.md, eval_trace.jsonl."""
         return await _found(desk, lambda: _part(desk, run, iteration, file))
 
 

@@ -207,6 +207,16 @@ class Iterations(Evaluations):
                 raise UsageError(f"{path} has more than {most:,} bytes", hint="read it by pages: read_trace")
         return read_text(path)
 
+    def parts(self, number: int) -> list[str]:
+        """Which of the files that `part` gives an iteration has.
+
+        Raises:
+            UsageError: There is no such iteration.
+        """
+        self.proposal(number)
+        folder = self._readable(number)
+        return [name for name in PARTS if (folder / name).is_file()]
+
     # --- verdicts of the ladder, reports ---
 
     def reject(self, number: int, rejection: Rejection) -> Rejection:
