@@ -6,6 +6,7 @@ under way. A run and all that belongs to it live in one task; whoever needs it w
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -20,6 +21,8 @@ from metaharness.records import LEARN
 from metaharness.run import Run
 from metaharness.run.outside import pause
 from metaharness.run.ungroup import ungrouped
+
+_log = logging.getLogger(__name__)
 
 Opening = Callable[[], Run]
 """Opens or begins a run for recording."""
@@ -217,6 +220,12 @@ class Recordings:
                 await doing(await recording.opened())
         except MetaharnessError as error:
             job.error = error
+        except Exception as error:  # noqa: BLE001 - our own mistake in one evaluation; the server and other runs go on
+            _log.exception("an evaluation failed")
+            job.error = MetaharnessError(
+                f"the evaluation failed, which is a mistake of metaharness: {type(error).__name__}: {error}",
+                hint="what has ended is kept; the server's stderr has the traceback; evaluate goes on from there",
+            )
         finally:
             recording.leave()
             with anyio.CancelScope(shield=True):

@@ -74,6 +74,10 @@ BROAD = {
     ("metaharness/loading.py", "_from_module"): "a domain's own code: its failure is a DomainError with the cause",
     ("metaharness/loading.py", "_made"): "a domain's own code: its failure is a DomainError with the cause",
     ("metaharness/search.py", "_written"): "whatever a proposer does is a fact about its round",
+    (
+        "metaharness/tools/recordings.py",
+        "Recordings._do",
+    ): "a mistake of ours in one evaluation: told to who waits for it",
     ("metaharness/testing.py", "_evaluator"): "a domain's own code: its failure is a line of the report",
     ("metaharness/sandbox/worker.py", "Worker.on_init"): "the candidate's code: its failure is the frame `failed`",
     ("metaharness/sandbox/worker.py", "Worker.work"): "the candidate's code: its failure is the frame `done`",

@@ -22,6 +22,8 @@ from run_kit import (
 )
 from tools_kit import CASES, ERAS, Era, begun, settings, working
 
+from metaharness.run import Run
+
 
 @pytest.fixture
 def toy(tmp_path: Path) -> Toy:
@@ -258,3 +260,15 @@ async def test_others_can_be_read_and_files_tried_while_one_is_evaluated(toy: To
         assert (await agent.record("evaluate"))["mean"] == 1
         assert await agent.text("read_harness", iteration=0, part="report")
     assert_nothing_twice(tmp_path / "runs" / "first")
+
+
+async def test_a_mistake_of_ours_ends_one_evaluation_and_not_the_server(toy: Toy, tmp_path: Path) -> None:
+    async def mistaken(_run: Run) -> None:
+        raise KeyError("number")
+
+    async with begun(settings(toy, tmp_path / "runs")) as agent:
+        job = await agent.desk.recordings.work(agent.root / "first", mistaken)
+        await job.done.wait()
+        assert job.error is not None
+        assert "a mistake of metaharness: KeyError: 'number'" in job.error.message
+        assert (await agent.evaluated("good"))["state"] == "complete"
