@@ -77,7 +77,7 @@ BROAD = {
     (
         "metaharness/tools/recordings.py",
         "Recordings._do",
-    ): "a mistake of ours in one evaluation: told to who waits for it",
+    ): "a mistake of ours in one evaluation is told to who waits",
     ("metaharness/testing.py", "_evaluator"): "a domain's own code: its failure is a line of the report",
     ("metaharness/sandbox/worker.py", "Worker.on_init"): "the candidate's code: its failure is the frame `failed`",
     ("metaharness/sandbox/worker.py", "Worker.work"): "the candidate's code: its failure is the frame `done`",
