@@ -9,6 +9,8 @@ from pydantic import Field
 
 from metaharness.pages import onboarding_page, skill_page
 
+REFERENCES = "Pages under references/ are resources of the server: skill://meta-harness/references/NAME.md."
+
 
 def add_prompts(server: MCPServer[Any]) -> None:
     """Add them."""
@@ -20,7 +22,8 @@ def add_prompts(server: MCPServer[Any]) -> None:
     ) -> str:
         """Work rounds of a search: read, think, write, evaluate, report."""
         wanted = f"The goal: {goal}\n" if goal else ""
-        return f"{skill_page('meta-harness')}\n\nNow do {rounds} round(s) of this with the metaharness tools.\n{wanted}"
+        asked = f"Now do {rounds} round(s) of this with the metaharness tools.\n{wanted}"
+        return f"{skill_page('meta-harness')}\n\n{REFERENCES}\n\n{asked}"
 
     @server.prompt(title="Onboard a domain")
     def onboard(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import quote
 
@@ -10,6 +11,8 @@ from mcp.server.mcpserver.exceptions import ResourceNotFoundError
 from mcp.types import Resource
 
 from metaharness.errors import MetaharnessError
+from metaharness.history import History
+from metaharness.pages import skill_reference
 from metaharness.store import list_runs
 from metaharness.tools import Desk
 
@@ -43,12 +46,12 @@ def add_resources(server: MCPServer[Any], desk: Desk) -> None:
     @server.resource("run://{run}/config", mime_type="application/json", title="Configuration of a run")
     async def config(run: str) -> str:
         """The run's record: domain, models, budget, objectives."""
-        return await _found(desk, lambda: desk.history(desk.path(run)).record.model_dump_json(indent=2))
+        return await _found(desk, lambda: _noted(desk, run, "config", lambda of: of.record.model_dump_json(indent=2)))
 
     @server.resource("run://{run}/scoreboard", mime_type="text/plain", name="scoreboard", title="Scoreboard of a run")
     async def board(run: str) -> str:
         """Every iteration with its numbers."""
-        return await _found(desk, lambda: desk.history(desk.path(run)).scoreboard().text())
+        return await _found(desk, lambda: _noted(desk, run, "scoreboard", lambda of: of.scoreboard().text()))
 
     @server.resource(
         "run://{run}/iterations/{iteration}/{file}", mime_type="text/plain", name="file", title="File of an iteration"
@@ -56,6 +59,27 @@ def add_resources(server: MCPServer[Any], desk: Desk) -> None:
     async def part(run: str, iteration: str, file: str) -> str:
         """Source by its path, or proposal.json, reasoning.md, score.json, report.md, eval_trace.jsonl."""
         return await _found(desk, lambda: _part(desk, run, iteration, file))
+
+
+def add_skills(server: MCPServer[Any]) -> None:
+    """Add the pages that the skills refer to, for hosts where only their prompts are known."""
+
+    @server.resource(
+        "skill://{skill}/references/{page}", mime_type="text/markdown", name="reference", title="Page of a skill"
+    )
+    async def reference(skill: str, page: str) -> str:
+        """A page that a skill refers to as references/NAME.md."""
+        try:
+            return skill_reference(skill, f"references/{page}")
+        except MetaharnessError as error:
+            raise ResourceNotFoundError(error.message + (f"; {error.hint}" if error.hint else "")) from None
+
+
+def _noted(desk: Desk, run: str, name: str, text_of: Callable[[History], str]) -> str:
+    path = desk.path(run)
+    text = text_of(desk.history(path))
+    desk.note_read(path, name, len(text.encode("utf-8", "replace")), "resource")
+    return text
 
 
 def _part(desk: Desk, run: str, iteration: str, file: str) -> str:

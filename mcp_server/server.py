@@ -17,7 +17,7 @@ from mcp.types import INVALID_PARAMS, Resource, ToolAnnotations
 from mcp_server.arguments import CheckedTool, lean
 from mcp_server.completion import add_completion
 from mcp_server.prompts import add_prompts
-from mcp_server.resources import add_resources, run_resources
+from mcp_server.resources import add_resources, add_skills, run_resources
 from metaharness import __version__
 from metaharness.errors import MetaharnessError
 from metaharness.tools import TOOLS, Answer, Call, Desk, Tool
@@ -80,6 +80,7 @@ def make_server(desk: Desk) -> MCPServer[Any]:
     )
     server.desk = desk
     add_resources(server, desk)
+    add_skills(server)
     add_prompts(server)
     add_completion(server, desk)
     return server

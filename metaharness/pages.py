@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from metaharness.errors import MetaharnessError
+from metaharness.errors import MetaharnessError, UsageError
 
 _PACKAGE = Path(__file__).resolve().parent
 
@@ -19,6 +19,20 @@ def skill_page(name: str) -> str:
     return text.split("\n---\n", 1)[-1].strip() if text.startswith("---\n") else text
 
 
+def skill_reference(name: str, page: str) -> str:
+    """The text of a page that a skill refers to, such as `references/hypotheses.md`.
+
+    Raises:
+        UsageError: There is none of that name; the hint lists what there is.
+    """
+    known = {f"{path.parent.name}/{path.name}": path for path in _folder("skills").glob(f"{name}/references/*.md")}
+    if not name.replace("-", "").isalnum() or page not in known:
+        raise UsageError(
+            f"skill {name!r:.60} has no {page!r:.60}", hint=f"it has: {', '.join(sorted(known)) or 'none'}"
+        )
+    return known[page].read_text(encoding="utf-8")
+
+
 def onboarding_page() -> str:
     """The text of ONBOARDING.md.
 
@@ -29,7 +43,11 @@ def onboarding_page() -> str:
 
 
 def _page(name: str) -> str:
+    return _folder(name).read_text(encoding="utf-8")
+
+
+def _folder(name: str) -> Path:
     for folder in (_PACKAGE, _PACKAGE.parent):  # installed; in a checkout
-        if (folder / name).is_file():
-            return (folder / name).read_text(encoding="utf-8")
+        if (folder / name).exists():
+            return folder / name
     raise MetaharnessError(f"this installation lacks {name}", hint="install metaharness again; its wheel ships it")

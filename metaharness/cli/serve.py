@@ -108,11 +108,12 @@ def serve(
     if http is not None and not token:
         token = secrets.token_urlsafe(24)
         print(f"Authorization: Bearer {token}", file=sys.stderr)
-    settings = Settings(root=root or project / "runs", project=project, run=run_name, config=chosen)
+    settings = Settings(root=(root or project / "runs").resolve(), project=project, run=run_name, config=chosen)
     serve_tools(settings, port=http, token=token, told=lambda url: print(url, file=sys.stderr, flush=True))
 
 
 def _opened() -> Path:
     """The folder that the client has open, as far as it says so; else the one this was started in."""
-    said = os.environ.get("CLAUDE_PROJECT_DIR") or os.environ.get("WORKSPACE_FOLDER_PATHS")  # Claude Code; Cursor
+    cursor = os.environ.get("WORKSPACE_FOLDER_PATHS", "").split(",")[0]
+    said = os.environ.get("CLAUDE_PROJECT_DIR") or cursor
     return Path(said) if said and Path(said).is_dir() else Path.cwd()

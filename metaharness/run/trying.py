@@ -23,6 +23,8 @@ from metaharness.store import lay_out
 
 MOST_CASES = 3
 """Training cases that are asked in one try."""
+MOST_LEAKS = 10
+"""Tries in a run that may be rejected for text of cases in them."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,8 @@ async def try_out(run: Run, files: Mapping[str, str], cases: Sequence[str] = ())
     ground = prepare(run.config.model_copy(update={"limit": None}), Split.TRAIN)
     chosen = _chosen(ground, cases)
     rejection = run.recorder.admit(files, baseline=False).rejection
+    if rejection is not None and rejection.stage == "leak":
+        _count_leak(run, len(chosen))
     if rejection is not None:
         return Tried(chosen, rejection)
     left = run.ledger.remaining("case_evaluations")
@@ -65,6 +69,21 @@ async def try_out(run: Run, files: Mapping[str, str], cases: Sequence[str] = ())
     with tempfile.TemporaryDirectory(prefix="metaharness-try-") as folder, ungrouped():
         plan = _plan(run, lay_out(Path(folder), files), chosen)
         return await _asked(run, ground, plan)
+
+
+def _count_leak(run: Run, cases: int) -> None:
+    """Record a try with text of cases in it, at the price of any other: whoever guesses texts would learn from it.
+
+    Raises:
+        UsageError: There were too many of them in this run.
+    """
+    if sum(event.model_dump().get("rejected") == "leak" for event in run.store.events("tried")) >= MOST_LEAKS:
+        raise UsageError(
+            f"{MOST_LEAKS} tries held text of cases: files of this run are not tried any more",
+            hint="hand the candidate in; what it holds is checked there as well",
+        )
+    run.store.event("tried", cases=cases, rejected="leak")
+    run.ledger.charge_case_evaluations(cases)
 
 
 def _chosen(ground: Ground, cases: Sequence[str]) -> tuple[str, ...]:

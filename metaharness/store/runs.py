@@ -123,7 +123,7 @@ def find_run(root: Path, name: str | None) -> Path:
     """
     if name is not None and name != LATEST:
         for path in (root / name, Path(name)):
-            if name and (path / CONFIG).is_file():
+            if name and _is_file(path / CONFIG):
                 return path
     runs = list_runs(root)
     if name is None or name == LATEST:
@@ -134,8 +134,17 @@ def find_run(root: Path, name: str | None) -> Path:
     if len(fitting) == 1:
         return fitting[0]
     if fitting:
-        raise UsageError(f"{name!r} is the beginning of {len(fitting)} runs", hint=_names(fitting))
-    raise UsageError(f"there is no run {name!r} in {root}", hint=_names(runs) if runs else "there are no runs in it")
+        raise UsageError(f"{name!r:.100} is the beginning of {len(fitting)} runs", hint=_names(fitting))
+    raise UsageError(
+        f"there is no run {name!r:.100} in {root}", hint=_names(runs) if runs else "there are no runs in it"
+    )
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # a name that is too long, or no name
+        return False
 
 
 def forked_from(run: Path) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import secrets
+import threading
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -88,6 +89,7 @@ class Desk:
         self.settings = settings
         self.session = secrets.token_hex(4)
         """Tells the reads of this desk from those of others."""
+        self._lock = threading.RLock()  # what is known of a run is read in a thread, and from the event loop
         self._runs: dict[Path, tuple[tuple[int, int], Known]] = {}
         self._indexes: dict[tuple[Path, int], TraceIndex] = {}
         self._reads: dict[Path, list[dict[str, Any]]] = {}
@@ -145,14 +147,15 @@ class Desk:
 
     def known(self, path: Path) -> Known:
         """The same, with what follows from it."""
-        stamp = last_change(path)
-        known = self._runs.pop(path, None)
-        if known is None or known[0] != stamp:
-            known = (stamp, Known(History(RunStore.open(path, record=False))))
-        self._runs[path] = known
-        while len(self._runs) > RUNS:
-            del self._runs[next(iter(self._runs))]
-        return known[1]
+        with self._lock:
+            stamp = last_change(path)
+            known = self._runs.pop(path, None)
+            if known is None or known[0] != stamp:
+                known = (stamp, Known(History(RunStore.open(path, record=False))))
+            self._runs[path] = known
+            while len(self._runs) > RUNS:
+                del self._runs[next(iter(self._runs))]
+            return known[1]
 
     def index(self, path: Path, number: int) -> TraceIndex:
         """The index of a trace; kept, so that only what was added is read."""
@@ -177,15 +180,18 @@ class Desk:
         except StoreError as error:  # a folder that may not be written can still be read
             _log.warning("a read is not recorded: %s", error.message)
             return
-        self._reads.setdefault(path, []).append(row)
+        with self._lock:
+            self._reads.setdefault(path, []).append(row)
 
     def take_reads(self, path: Path) -> list[dict[str, Any]]:
-        """What was read of a run since the last candidate."""
-        return self._reads.pop(path, [])
+        """What was read of a run since the last candidate, as far as this process knows."""
+        with self._lock:
+            return self._reads.pop(path, [])
 
     def give_back_reads(self, path: Path, reads: list[dict[str, Any]]) -> None:
         """They have led to no candidate after all."""
-        self._reads[path] = reads + self._reads.get(path, [])
+        with self._lock:
+            self._reads[path] = reads + self._reads.get(path, [])
 
 
 def _named(runs: list[Path]) -> str:

@@ -19,6 +19,7 @@ from metaharness.tools.text import fenced, fitting, lines_of, page_of_lines
 InRun = Annotated[str, Field(description="Run; default: the only open one")]
 Number = Annotated[int, Field(ge=0, description="Iteration number")]
 StartLine = Annotated[int, Field(ge=1, description="First line")]
+EndLine = Annotated[int, Field(ge=0, description="Last line; 0: as many as fit")]
 SHOWN_LAST = 10
 SHOWN_FRONTIER = 12
 TRAIN_NAMED = 6
@@ -173,6 +174,7 @@ def read_harness(
     part: Annotated[Literal["all", "source", "reasoning", "report"], Field(description="What of it")] = "all",
     against: Annotated[int, Field(ge=-1, description="Show the diff of the source from this iteration instead")] = -1,
     start_line: StartLine = 1,
+    end_line: EndLine = 0,
     run: InRun = "",
 ) -> str:
     """Source, hypothesis, reasoning and report of an iteration; or how its source differs from another's."""
@@ -182,7 +184,7 @@ def read_harness(
     text = _difference(history, against, iteration) if against >= 0 else _of_harness(history, iteration, part)
     file = history.store.candidate_path(iteration)
     footer = f"[files: {file}]"
-    return call.seen(path, file, f"{page_of_lines('harness', text, start_line)}\n{footer}")
+    return call.seen(path, file, f"{page_of_lines('harness', text, start_line, end_line)}\n{footer}")
 
 
 def _of_harness(history: History, number: int, part: str) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,8 @@ class Recording:
         self._idle = anyio.Event()
         self._opened = anyio.Event()
         self.users = 0
+        self.turn = anyio.Lock()
+        """Held by whoever hands in or evaluates: a round is one's at a time."""
         self.closed = anyio.Event()
         self.run: Run | None = None
         self.job: Job | None = None
@@ -131,15 +133,21 @@ class Recordings:
         return None if found is None or found.job is None or found.job.done.is_set() else found.job
 
     @asynccontextmanager
-    async def recording(self, path: Path) -> AsyncIterator[Run]:
+    async def recording(self, path: Path, *, in_turn: bool = False) -> AsyncIterator[Run]:
         """A run, open for recording as long as the block lasts.
+
+        Args:
+            path: The run.
+            in_turn: Wait until nobody hands in or evaluates, and keep others from it.
 
         Raises:
             MetaharnessError: It cannot be opened: another process records it, it is damaged, its domain has changed.
         """
         recording = await self._enter(path, lambda: Run.open(path))
         try:
-            yield await recording.opened()
+            run = await recording.opened()
+            async with recording.turn if in_turn else nullcontext():
+                yield run
         finally:
             recording.leave()
 
@@ -217,7 +225,9 @@ class Recordings:
     async def _do(self, recording: Recording, job: Job, doing: Doing) -> None:
         try:
             with ungrouped():
-                await doing(await recording.opened())
+                run = await recording.opened()
+                async with recording.turn:
+                    await doing(run)
         except MetaharnessError as error:
             job.error = error
         except Exception as error:  # noqa: BLE001 - our own mistake in one evaluation; the server and other runs go on

@@ -26,23 +26,31 @@ def cut(text: str, most: int = PAGE_CHARS) -> str:
     return text if len(text) <= most else f"{text[:most]}... ({len(text):,} characters)"
 
 
-def page_of_lines(kind: str, text: str, start_line: int, *, name: str = "start_line") -> str:
-    """The lines from `start_line` on, as many as a page takes, fenced; the footer names the next page.
+def page_of_lines(kind: str, text: str, start_line: int, end_line: int = 0) -> str:
+    """The lines from `start_line` to `end_line`, as many as a page takes, fenced; the footer names the next page.
+
+    Args:
+        kind: What it is, for the fence.
+        text: All of it.
+        start_line: The first line, from 1.
+        end_line: The last one; 0: of the text.
 
     Raises:
         UsageError: There is no such line.
     """
     lines = wrapped(text)
     if not 1 <= start_line <= len(lines):
-        raise UsageError(f"there is no line {start_line}", hint=f"{name} goes from 1 to {len(lines)}")
+        raise UsageError(f"there is no line {start_line}", hint=f"start_line goes from 1 to {len(lines)}")
+    if end_line and end_line < start_line:
+        raise UsageError(f"line {end_line} lies before line {start_line}", hint="leave `end_line` out, or raise it")
     taken, size = 0, 0
-    for line in lines[start_line - 1 :]:
+    for line in lines[start_line - 1 : end_line or None]:
         size += len(line) + 1
         if taken and size > PAGE_CHARS:
             break
         taken += 1
     end = start_line + taken - 1
-    more = f"; next: {name}={end + 1}" if end < len(lines) else ""
+    more = f"; next: start_line={end + 1}" if end < len(lines) else ""
     footer = f"[lines {start_line}-{end} of {len(lines):,}{more}]"
     return f"{fenced(kind, chr(10).join(lines[start_line - 1 : end]))}\n{footer}"
 

@@ -17,7 +17,7 @@ from metaharness.scoring.scoreboard import Iteration
 from metaharness.store import Difference, Filter, TraceIndex
 from metaharness.tools.cases import case_text
 from metaharness.tools.desk import Call
-from metaharness.tools.reading import InRun, Number, StartLine
+from metaharness.tools.reading import EndLine, InRun, Number, StartLine
 from metaharness.tools.text import PAGE_CHARS, cut, fenced, page_of_lines
 
 INDEX_SECONDS = 20.0
@@ -37,6 +37,7 @@ def read_trace(
     grep: Annotated[str, Field(description="Only lines with this regex; with excerpts")] = "",
     cursor: Cursor = "",
     start_line: StartLine = 1,
+    end_line: EndLine = 0,
     run: InRun = "",
 ) -> str:
     """Raw cases: input, output, expected, grade, error. Without `case` in short, by pages; with it in full."""
@@ -44,23 +45,27 @@ def read_trace(
     history = call.desk.history(path)
     one = history.iteration(iteration)
     index, others = call.desk.index(path, iteration), None
-    name = index.path
+    name = index.path.relative_to(path).as_posix()
     if case == LEARN:
+        _check_alone(status, failures, differs_from, grep, cursor)
         text = "\n".join(case_text(trace, calls=True) for trace in history.store.learn_traces(iteration))
-        return call.seen(path, name, page_of_lines("trace", text or "`learn` made no record", start_line))
+        return call.seen(path, name, page_of_lines("trace", text or "`learn` made no record", start_line, end_line))
     waiting = _not_ready(index)
     if differs_from >= 0:
         others = call.desk.index(path, history.iteration(differs_from).number)
+        name += f", {others.path.relative_to(path).as_posix()}"
         waiting = waiting or _not_ready(others)
     if waiting is not None:
         return waiting
     if not len(index):
         return call.seen(path, name, _without_cases(one, start_line))
+    if (start_line > 1 or end_line) and (not case or grep):
+        raise UsageError("lines are those of one case", hint="give `case`; other pages go on with `cursor`")
     wanted = Filter(case or None, (status,) if status else (), failures, history.objectives[0].best)
     if grep:
         page = _hits(grep_trace(index, grep, wanted, differs_from=others, cursor=cursor or None), with_iteration=False)
     elif case:
-        page = _whole(index, wanted, case, start_line)
+        page = _whole(index, wanted, case, (start_line, end_line))
     elif others is not None:
         page = _differences(index, others, wanted, _offset(cursor))
     else:
@@ -68,6 +73,11 @@ def read_trace(
     counts = ", ".join(f"{count} {status}" for status, count in sorted(index.counts().items()))
     rejected = "" if one.rejection is None else f"rejected at {one.rejection.stage}; "
     return call.seen(path, name, f"{page}\n[{rejected}all: {counts}; file: {index.path}]")
+
+
+def _check_alone(status: str, failures: bool, differs_from: int, grep: str, cursor: str) -> None:
+    if status or failures or differs_from >= 0 or grep or cursor:
+        raise UsageError(f"{LEARN} is shown whole: nothing else goes with it", hint="give `start_line` to go on")
 
 
 def _without_cases(one: Iteration, start_line: int) -> str:
@@ -89,16 +99,18 @@ def _offset(cursor: str) -> int:
     if not cursor:
         return 0
     if not re.fullmatch(r"[0-9]{1,18}", cursor):
-        raise UsageError(f"no cursor {cursor!r}", hint="take it from the footer of the page before, or leave it out")
+        raise UsageError(
+            f"no cursor {cursor!r:.100}", hint="take it from the footer of the page before, or leave it out"
+        )
     return int(cursor)
 
 
-def _whole(index: TraceIndex, wanted: Filter, case: str, start_line: int) -> str:
+def _whole(index: TraceIndex, wanted: Filter, case: str, lines: tuple[int, int]) -> str:
     found = index.rows(wanted)
     if not found.rows:
-        raise UsageError(f"no case {case!r} fits", hint="leave `case` out to see which there are")
+        raise UsageError(f"no case {case!r:.100} fits", hint="leave `case` out to see which there are")
     text = "\n".join(case_text(index.trace(row), calls=True) for row in found.rows)
-    return page_of_lines("trace", text, start_line)
+    return page_of_lines("trace", text, *lines)
 
 
 def _cases(index: TraceIndex, wanted: Filter, offset: int) -> str:

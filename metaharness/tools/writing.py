@@ -123,15 +123,15 @@ async def evaluate(
     path = desk.path(run)
     history = desk.history(path)
     job = desk.recordings.job(path)
-    if cancel:
-        await desk.recordings.stop(path)
-        history = desk.history(path)
-        note = _STOPPED if job is not None else "nothing was going on"
-        return _known(history, _asked(history, iteration), note)
     number = _asked(history, iteration)
+    if cancel and job is not None:
+        await desk.recordings.stop(path)
+        return _known(desk.history(path), number, "")
+    if cancel:
+        return _known(history, number, "nothing was going on")
+    if history.closed_rounds and (number is None or not _to_do(history, number)):
+        return _known(history, number, "")
     if job is None:
-        if history.closed_rounds and (number is None or not _to_do(history, number)):
-            return _known(history, number, "")
         job = await desk.recordings.work(path, lambda opened: _evaluated(opened, number))
     return await _waited(call, path, number, job, wait_seconds)
 
@@ -170,7 +170,7 @@ async def _waited(call: Call, path: Path, number: int | None, job: Job, seconds:
         return _known(call.desk.history(path), number, note, running=job, left=left)
     if job.error is not None:
         raise job.error
-    return _known(call.desk.history(path), number, _STOPPED if job.stopped else "")
+    return _known(call.desk.history(path), number, "")
 
 
 def _known(
@@ -253,8 +253,7 @@ async def write_harness(
     """Hand in a candidate as the next iteration. Answers with what the ladder found; a rejected one is recorded too."""
     desk = call.desk
     where = desk.path(run)
-    history = desk.history(where)
-    found = candidate_of(history, files, path, diff, base, near=desk.settings.project)
+    found = candidate_of(desk.history(where), files, path, diff, base, near=desk.settings.project)
     proposal = replace(
         found,
         reasoning=reasoning or found.reasoning,
@@ -265,8 +264,9 @@ async def write_harness(
         predicted_effect=predicted_effect or found.predicted_effect,
         name=name,
     )
-    async with desk.recordings.recording(where) as recorded:
-        _require_free(recorded.history, desk.recordings.job(where))
+    _require_idle(desk.recordings.job(where))
+    async with desk.recordings.recording(where, in_turn=True) as recorded:
+        _require_evaluated(recorded.history)
         reads, known = desk.take_reads(where), len(recorded.history)
         try:
             one = await recorded.hand_in(proposal, reads=reads)
@@ -286,9 +286,12 @@ async def write_harness(
     )
 
 
-def _require_free(history: History, job: Job | None) -> None:
+def _require_idle(job: Job | None) -> None:
     if job is not None:
         raise UsageError("an evaluation goes on, so none can be handed in", hint="call evaluate to wait for it")
+
+
+def _require_evaluated(history: History) -> None:
     last = history.iterations[-1] if len(history) else None
     if last is None or last.proposal.round >= len(history.closed_rounds):
         what = "the baselines are" if not history.closed_rounds or last is None else f"iteration {last.number:03d} is"

@@ -180,6 +180,7 @@ def test_the_link_for_cursor_holds_the_entry_that_the_plugin_has() -> None:
 
 def test_every_link_for_cursor_in_the_readme_is_the_one_that_is_made_today() -> None:
     shown = re.findall(r"cursor://[^\s)>\"`]+", (ROOT / "README.md").read_text(encoding="utf-8"))
+    assert shown
     assert [one for one in shown if one != link(held_by(one)["args"][1].partition(" @ ")[2])] == []
 
 
@@ -199,7 +200,8 @@ async def test_what_cursor_is_told_to_start_is_the_server_of_the_project(tmp_pat
 @pytest.mark.parametrize("name", ["CLAUDE_PROJECT_DIR", "WORKSPACE_FOLDER_PATHS"])
 @pytest.mark.slow
 async def test_a_client_says_in_the_environment_which_folder_it_has_open(tmp_path: Path, name: str) -> None:
-    environment = {"PATH": "/usr/bin:/bin", name: str(tmp_path), "METAHARNESS_BUDGET_USD": "", "METAHARNESS_DOMAIN": ""}
+    opened = f"{tmp_path},/elsewhere" if name == "WORKSPACE_FOLDER_PATHS" else str(tmp_path)
+    environment = {"PATH": "/usr/bin:/bin", name: opened, "METAHARNESS_BUDGET_USD": "", "METAHARNESS_DOMAIN": ""}
     words = ["-m", "metaharness", "serve"]
     started = StdioServerParameters(command=sys.executable, args=words, cwd=ROOT, env=environment)
     async with Client(started) as client:

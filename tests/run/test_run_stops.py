@@ -168,7 +168,7 @@ async def test_an_error_that_no_further_round_can_mend_ends_the_search(toy: Toy,
 def test_an_unknown_proposer_is_refused_by_name() -> None:
     with pytest.raises(UsageError, match="no proposer 'oracle'") as raised:
         open_proposer("oracle")
-    assert raised.value.hint == "valid: scripted"
+    assert raised.value.hint == "valid: scripted, agent"
 
 
 # --- budgets ----------------------------------------------------------------------------------------------------
