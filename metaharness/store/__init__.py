@@ -34,6 +34,7 @@ from metaharness.store.runs import (
     last_change,
     list_runs,
     load_record,
+    may_begin,
     openings,
     openings_locked,
 )
@@ -64,6 +65,7 @@ __all__ = [
     "lay_out",
     "list_runs",
     "load_record",
+    "may_begin",
     "not_as_recorded",
     "openings",
     "openings_locked",

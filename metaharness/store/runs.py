@@ -9,13 +9,13 @@ from __future__ import annotations
 import json
 import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from metaharness.configuration import RunRecord
 from metaharness.errors import CorruptRecordError, NewerSchemaError, UsageError
@@ -186,6 +186,21 @@ def openings_locked(root: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def may_begin(root: Path) -> Callable[[], None] | None:
+    """The right to begin a run in a folder, for those who look first whether there is one to go on with.
+
+    Returns what gives it back; None while another process has it.
+    """
+    with store_errors("make or lock", root):
+        root.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(root / ".starting.lock", fallback_to_soft=False)
+        try:
+            lock.acquire(blocking=False)
+        except Timeout:
+            return None
+    return lock.release
 
 
 def _age(path: Path) -> tuple[str, int, str]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import secrets
 import threading
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -19,7 +20,7 @@ from metaharness.history import History
 from metaharness.holdout import read_opening
 from metaharness.run.bounds import bound_states, state_line
 from metaharness.run.summaries import read_ledger, run_status
-from metaharness.store import RunStore, TraceIndex, find_run, last_change, list_runs
+from metaharness.store import RunStore, TraceIndex, find_run, last_change, list_runs, may_begin
 from metaharness.tools.recordings import Recordings
 
 _log = logging.getLogger(__name__)
@@ -96,8 +97,6 @@ class Desk:
         self._group = anyio.create_task_group()
         self._reading = anyio.CapacityLimiter(1)
         self.recordings = Recordings(self._group)
-        self.starting = anyio.Lock()
-        """Held by whoever looks for the open run of a domain, and begins one where there is none."""
 
     async def __aenter__(self) -> Self:
         await self._group.__aenter__()
@@ -114,6 +113,16 @@ class Desk:
     async def in_thread(self, doing: Callable[[], T]) -> T:
         """What reads files, off the event loop; one at a time, as they share what is known of a run."""
         return await anyio.to_thread.run_sync(doing, limiter=self._reading)
+
+    @asynccontextmanager
+    async def beginning(self) -> AsyncIterator[None]:
+        """For whoever looks for the open run of a domain, and begins one where there is none: one server at a time."""
+        while (give_back := may_begin(self.settings.root)) is None:  # noqa: ASYNC110 - another process gives it back
+            await anyio.sleep(0.05)
+        try:
+            yield
+        finally:
+            give_back()
 
     def path(self, run: str = "") -> Path:
         """The run that is meant.

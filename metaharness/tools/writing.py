@@ -70,7 +70,7 @@ async def start_run(
     """
     desk = call.desk
     config = _config(desk, domain)
-    async with desk.starting:
+    async with desk.beginning():
         path = await desk.in_thread(lambda: _open_run_of(desk, config))
         if path is None:
             opening = partial(Run.create, config, desk.settings.root, name=name or None)
@@ -105,8 +105,10 @@ def _domain_of_project(project: Path, wanted: str) -> str:
 def _open_run_of(desk: Desk, config: RunConfig) -> Path | None:
     """The open run of a domain: a new one beside it would have a budget of its own."""
     for path in reversed(list_runs(desk.settings.root)):
-        if desk.is_open(path) and RunStore.open(path, record=False).record.config.domain == config.domain:
-            return path
+        if desk.is_open(path):
+            of = RunStore.open(path, record=False).record.config
+            if (of.domain, of.domain_options) == (config.domain, config.domain_options):
+                return path
     return None
 
 

@@ -133,3 +133,12 @@ async def test_in_a_run_of_another_proposer_a_candidate_is_one_by_hand(toy: Toy,
     (run,) = list_runs(where.root)
     history = recorded(run)
     assert [one.proposal.by_hand for one in history] == [False] * 4 + [True] * 2
+
+
+async def test_two_servers_that_start_at_once_begin_one_run(toy: Toy, tmp_path: Path) -> None:
+    """Two runs would have two budgets."""
+    where = settings(toy, tmp_path / "runs")
+    async with working(where) as one, working(where) as other, anyio.create_task_group() as group:
+        for agent in (one, other):
+            group.start_soon(agent.answer, "start_run")
+    assert len([path for path in where.root.iterdir() if path.is_dir()]) == 1
