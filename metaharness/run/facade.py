@@ -25,7 +25,7 @@ from metaharness.run.recorder import Recorder
 from metaharness.run.recording import closed_on_error, open_recording, recorded_seconds
 from metaharness.run.reserve import Reserve
 from metaharness.run.rounds import Round, Rounds, check_answered, check_baselines, round_facts
-from metaharness.run.summaries import Derived, evaluated, proposed, tried_pairs
+from metaharness.run.summaries import Derived, charged_pairs, evaluated, proposed
 from metaharness.run.tampering import Watch
 from metaharness.run.ungroup import ungrouped
 from metaharness.scoring.scoreboard import Iteration
@@ -146,7 +146,7 @@ class Run:
             ledger.restore(
                 (),
                 candidates=proposed(run.history),
-                case_evaluations=sum(run._charged(iteration) for iteration in run.history) + tried_pairs(store),
+                case_evaluations=charged_pairs(run.history, run.pairs_per_candidate),
                 seconds=recorded_seconds(run.history),
             )
             run.rebuild_summaries()
@@ -394,7 +394,3 @@ class Run:
             if iteration.is_baseline:
                 check_baselines(self.history, self._rounds.baselines)
         return iteration
-
-    def _charged(self, iteration: Iteration) -> int:
-        """How many pairs of an iteration the ledger has counted."""
-        return self.recorder.pairs_per_candidate if iteration.rejection is None else evaluated(self.history, iteration)

@@ -145,6 +145,17 @@ def tried_pairs(store: RunStore) -> int:
     return sum(event.model_dump()["cases"] for event in store.events("tried"))
 
 
+def charged_pairs(history: History, planned: int) -> int:
+    """How many pairs the ledger of a run has counted while it searches.
+
+    Args:
+        history: The run.
+        planned: Pairs per candidate: all of them are counted unless it was rejected.
+    """
+    counted = (planned if one.rejection is None else evaluated(history, one) for one in history)
+    return sum(counted) + tried_pairs(history.store)
+
+
 def evaluated(history: History, iteration: Iteration) -> int:
     """How many pairs of an iteration have been evaluated, missing ones included."""
     if iteration.score is not None:
