@@ -141,7 +141,8 @@ def list_iterations(
     fitting_ = [one for one in history if state in ("", one.state)]
     wanted = [one for one in fitting_ if one.number >= start]
     primary = history.objectives[0].name
-    rows = [_row(one, primary) for one in wanted[:limit]]
+    told = call.desk.shows(history, "scores+summaries")
+    rows = [_row(one, primary, told=told) for one in wanted[:limit]]
     rows = rows[: fitting([row.model_dump_json(indent=2) for row in rows])]
     following = wanted[len(rows)].number if len(wanted) > len(rows) else None
     page = IterationPage(run=path.name, iterations=rows, total=len(fitting_), next_start=following)
@@ -149,21 +150,23 @@ def list_iterations(
     return page
 
 
-def _row(one: Iteration, primary: str) -> IterationRow:
+def _row(one: Iteration, primary: str, *, told: bool) -> IterationRow:
+    """A row; where not told, without what was written about the candidate."""
     found = one.score.objectives.get(primary) if one.score is not None else None
     rejection = one.rejection
+    stage = None if rejection is None else rejection.stage
     return IterationRow(
         iteration=one.number,
         name=one.proposal.name[:80],
         parents=one.proposal.parents[:MOST_PARENTS],
-        axis=one.proposal.axis[:80],
-        hypothesis=one.proposal.hypothesis[:300],
+        axis=one.proposal.axis[:80] if told else "",
+        hypothesis=one.proposal.hypothesis[:300] if told else "",
         state=one.state,
         mean=None if found is None else found.mean,
         low=None if found is None else found.low,
         high=None if found is None else found.high,
         verdict=None if one.verdict is None else one.verdict.verdict,
-        rejected=None if rejection is None else f"{rejection.stage}: {rejection.message[:300]}",
+        rejected=f"{stage}: {rejection.message[:300]}" if told and rejection is not None else stage,
     )
 
 
@@ -181,7 +184,13 @@ def read_harness(
     path = call.desk.path(run)
     history = call.desk.history(path)
     history.iteration(iteration)
-    text = _difference(history, against, iteration) if against >= 0 else _of_harness(history, iteration, part)
+    told = call.desk.shows(history, "scores+summaries")
+    if part in ("reasoning", "report"):
+        call.desk.require_shown(history, "scores+summaries", "reasoning and reports")
+    if against >= 0:
+        text = _difference(history, against, iteration)
+    else:
+        text = _of_harness(history, iteration, part if told else "source")
     file = history.store.candidate_path(iteration)
     footer = f"[files: {file}]"
     return call.seen(path, file, f"{page_of_lines('harness', text, start_line, end_line)}\n{footer}")
@@ -219,6 +228,7 @@ def compare(call: Call, *, a: Number, b: Number, run: InRun = "") -> str:
     """Two iterations case by case: what `a` fixes and breaks against `b`, and a paired test (no verdict)."""
     path = call.desk.path(run)
     history = call.desk.history(path)
+    call.desk.require_shown(history, "full", "single cases")
     found = history.compare(a, b)
     test = found.comparison
     if test.delta is None:
