@@ -112,7 +112,7 @@ class History:
 
     @property
     def objectives(self) -> Sequence[ObjectiveRecord]:
-        """The domain's objectives; the first is the primary one."""
+        """The run's objectives; the first is the primary one."""
         return self.record.objectives
 
     @property

@@ -12,7 +12,7 @@ from metaharness.domain import Split, split_cases
 from metaharness.errors import UsageError
 from metaharness.history import CaseComparison, History
 from metaharness.loading import load_domain
-from metaharness.scoring.scoreboard import Iteration, Scoreboard, format_p
+from metaharness.scoring.scoreboard import Iteration, Scoreboard, format_objectives, format_p
 from metaharness.tools.desk import Call, Known
 from metaharness.tools.text import fenced, fitting, lines_of, page_of_lines
 
@@ -34,11 +34,10 @@ def describe_domain(call: Call, *, start_line: StartLine = 1, run: InRun = "") -
     record, config = history.record, history.record.config
     domain = load_domain(config.domain, config.domain_options)
     train = [" ".join(case.id.split())[:100] for case in split_cases(domain, Split.TRAIN)[:TRAIN_NAMED]]
-    objectives = ", ".join(f"{one.name} ({one.direction}imise)" for one in history.objectives)
     sandbox = next((one.score.sandbox for one in history if one.score is not None), config.sandbox)
     facts = [
         f"run {record.run_id}: {known.status}",
-        f"objectives: {objectives}; the first decides",
+        f"objectives: {format_objectives(history.objectives)}; the first decides",
         f"model: {config.models['target'].id}; trials: {config.trials}; sandbox: {sandbox}",
         "you write harness.py and files beside it; evaluator, driver, cases and models are fixed",
         "baselines: " + ", ".join(f"{one.number:03d} {one.proposal.name}" for one in history if one.is_baseline),
@@ -69,11 +68,11 @@ def _page_of_board(board: Scoreboard, start: int) -> str:
     numbers = [one.number for one in board.iterations if one.number >= start]
     if not numbers:
         raise UsageError(f"there is no iteration {start}", hint=f"start goes from 0 to {len(board.iterations) - 1}")
-    lines = board.text(only=set(numbers)).split("\n")
-    shown = max(1, fitting(lines) - 2)
+    lines, legend = board.text(only=set(numbers)).split("\n"), board.legend()
+    shown = max(1, fitting(lines) - 1 - len(legend))
     end = numbers[min(shown, len(numbers)) - 1]
     more = f"; next: all=true, start={end + 1}" if end < board.iterations[-1].number else ""
-    table = lines[: 1 + min(shown, len(numbers))] + lines[-1:]
+    table = lines[: 1 + min(shown, len(numbers))] + legend
     return "\n".join([*table, f"[iterations {numbers[0]:03d}-{end:03d} of {len(board.iterations)}{more}]"])
 
 
