@@ -21,6 +21,7 @@ from typing import Protocol
 import anyio
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
+from metaharness.evaluation.collecting import RareCollections
 from metaharness.evaluation.ladder import Smoke, climb
 from metaharness.evaluation.scope import Ended
 from metaharness.evaluation.session import Doors, Session
@@ -100,7 +101,7 @@ class SandboxRunner:
         bench = Workbench(self._material, plan, doors)
         self._running += 1
         try:
-            with bench.ending():
+            with RareCollections(), bench.ending():
                 async with receive, anyio.create_task_group() as group:
                     asking = group.start_soon(_all_trials, bench, send, self._cores)
                     yield receive
