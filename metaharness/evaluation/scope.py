@@ -26,6 +26,9 @@ CALLS_BEYOND = 1000
 """So often a case may go on asking after it was told that it has made all calls it may make."""
 
 
+_sorted_json = json.JSONEncoder(sort_keys=True).encode
+
+
 class Clock:
     """Counts the harness's own seconds: it stands still while at least one call waits for the gateway."""
 
@@ -157,7 +160,7 @@ class Scope:
         """
         if place > self._limit:
             raise LimitError(f"this case has made {self._limit} calls, the most that the domain allows")
-        text = json.dumps(request, sort_keys=True).encode("ascii")
+        text = _sorted_json(request).encode("ascii")
         self._sent += len(text) + VALUE_BYTES * values(text, MAX_VALUES)
         if self._sent > MAX_SENT:
             raise LimitError(
