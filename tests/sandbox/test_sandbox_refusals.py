@@ -13,10 +13,10 @@ import pytest
 from sandbox_kit import inside, needs_bubblewrap
 
 from metaharness.errors import SandboxError
+from metaharness.machine.interpreter import find_interpreter
 from metaharness.sandbox import bubblewrap, probing, seatbelt
 from metaharness.sandbox.bubblewrap import BubblewrapSandbox
 from metaharness.sandbox.command import CommandSandbox
-from metaharness.sandbox.interpreter import find_interpreter
 from metaharness.sandbox.landlock import LandlockSandbox, landlock_abi
 from metaharness.sandbox.probing import weaknesses
 from metaharness.sandbox.protocol import encode
