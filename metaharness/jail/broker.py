@@ -5,7 +5,8 @@ by one, `{"status": 200}` or a status of HTTP with a text; from then on it carri
 here, and of those that are allowed alone. The relay says `{"begin": true}` before it starts the program.
 
 It does not look into what is carried, which is encrypted for the most part: whatever a destination does for the program
-(fetch pages, pass messages on) it can have done. Nor does it bound how much is carried.
+(fetch pages, pass messages on) it can have done. Nor does it bound how much is carried, or see what is tried without
+it: that ends in the jail's own network, where nobody is.
 """
 
 from __future__ import annotations

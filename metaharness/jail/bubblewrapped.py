@@ -4,10 +4,10 @@ The program sees the programs and libraries of the system, certificates, the eng
 workspace, and what it is given to read; nothing else of the machine has a name in there. It has a loopback of its own
 and no other network, its own processes, its own users. What it may write to is its workspace, its home and /tmp.
 
-It does not guard against the kernel: what is allowed there is allowed here, and keys in the kernel's keyrings of this
-user are among it. The space that a workspace or a home on disk takes is bounded by the file, not together, and names in
-memory are bounded by the machine's. A hard link in the workspace is the file itself. Under root the kernel does not
-count processes: they are counted from outside, every 20 ms, and may be more for a moment.
+It does not guard against the kernel: what is allowed there is allowed here. The space that a workspace or a home on
+disk takes is bounded by the file, not together, and names in memory are bounded by the machine's. A hard link in the
+workspace is the file itself. Under root the kernel does not count processes: they are counted from outside, every
+20 ms, and may be more for a moment.
 """
 
 from __future__ import annotations
@@ -59,12 +59,17 @@ def find_program() -> str:
         SandboxError: It is not there, too old, or the system does not allow it.
     """
     program = find_bubblewrap(OTHERWISE)
-    _tried(program)
+    make_sure(program)
     return program
 
 
 @lru_cache
-def _tried(program: str) -> None:
+def make_sure(program: str) -> None:
+    """Make namespaces once.
+
+    Raises:
+        SandboxError: It cannot.
+    """
     command = [program, *_isolated(program), "--ro-bind", "/", "/", "--proc", "/proc", "--", "/bin/sh", "-c", ":"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, env={}, timeout=30, check=False)  # noqa: S603
@@ -83,7 +88,8 @@ def _isolated(program: str) -> list[str]:
 def options(program: str, jail: Jail, folder: Path) -> list[str]:
     """All options but those that `launch.py` adds. `folder`: of the session, with its sockets."""
     scratch = str(jail.bounds.scratch_mb << 20)
-    found = [*_isolated(program), "--proc", "/proc", "--dev", "/dev"]
+    # /proc read only: under root its settings of the kernel belong to whoever is in the jail
+    found = [*_isolated(program), "--proc", "/proc", "--remount-ro", "/proc", "--dev", "/dev"]
     found += ["--size", str(SHARED_MEMORY_BYTES), "--tmpfs", "/dev/shm", "--remount-ro", "/dev"]  # noqa: S108
     # the tmpfs first: what is mounted may lie in /tmp
     found += ["--perms", "1777", "--size", scratch, "--tmpfs", LAYOUT.scratch]

@@ -56,7 +56,8 @@ class Jail:
     readable: tuple[Path, ...] = ()
     """Further files and folders to read, such as those of its installation. Programs in them are found by name."""
     hidden: tuple[Path, ...] = ()
-    """What it must never see, though it lies in something that it sees: cases, runs."""
+    """What it must never see, though it lies in something that it sees: cases, runs. What is made later is not
+    hidden."""
     destinations: tuple[str, ...] = ()
     """`host:port`, or base URLs. One on loopback is reached under its own address, all others through a proxy that
     the usual variables name."""
@@ -101,6 +102,9 @@ class Jail:
             if not path.exists():
                 raise UsageError(f"{path} is to be seen in a jail and is not there", hint="make it, or leave it out")
         self._check_names()
+        for part in self.writable:
+            if not (self.workspace / part).resolve().is_relative_to(self.workspace.resolve()):
+                raise UsageError(f"{part!r} is a link that leads out of the workspace", hint="make it a folder")
         self._check_hidden((*given, self.executable))
 
     def _check_names(self) -> None:

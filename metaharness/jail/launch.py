@@ -9,10 +9,16 @@ to bubblewrap over a descriptor, and it has no environment itself: its own can b
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
+import platform
 import sys
 from pathlib import Path
+
+KEYCTL = {"x86_64": 250, "aarch64": 219}
+JOIN_SESSION_KEYRING = 1
+"""A new one, when no name is given."""
 
 
 def main(plan_file: str, arguments: list[str]) -> None:
@@ -22,6 +28,7 @@ def main(plan_file: str, arguments: list[str]) -> None:
     environment = {**plan["environment"], **passed}
     here, workspace = Path.cwd(), Path(plan["workspace"])
     folder = str(here if here.is_relative_to(workspace) else workspace)
+    _leave_keyring()
     os.closerange(3, os.sysconf("SC_OPEN_MAX"))
     command = [*plan["command"], *arguments]
     if plan["descriptor"]:
@@ -31,6 +38,12 @@ def main(plan_file: str, arguments: list[str]) -> None:
         os.execve(plan["start"], [plan["start"], "--args", str(_written(options)), "--", *command], {})  # noqa: S606
     os.chdir(folder)
     os.execve(plan["start"], [plan["start"], *plan["options"], *command], environment)  # noqa: S606
+
+
+def _leave_keyring() -> None:
+    """Keys that whoever started this holds in the kernel are no longer held. Where the system has none, nothing."""
+    if sys.platform == "linux" and platform.machine() in KEYCTL:
+        ctypes.CDLL(None).syscall(KEYCTL[platform.machine()], JOIN_SESSION_KEYRING, 0)
 
 
 def _written(options: list[str]) -> int:

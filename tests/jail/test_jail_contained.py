@@ -132,6 +132,25 @@ for folder, _, names in os.walk({str(project)!r}):
     assert sorted(line for line in lines if ".txt" in line) == ["answers.txt ", "readme.txt public"]
 
 
+async def test_no_setting_of_the_kernel_can_be_written(workspace: Path) -> None:
+    """Under root they belong to the very user that the program is."""
+    source = """
+import os
+for folder, _, names in os.walk("/proc"):
+    if folder.split("/")[2:3] and folder.split("/")[2].isdigit():
+        continue
+    for name in names:
+        try:
+            os.close(os.open(os.path.join(folder, name), os.O_WRONLY | os.O_NONBLOCK))
+        except OSError:
+            continue
+        print(os.path.join(folder, name))
+print("tried")
+"""
+    ended, lines = await printed(Jail(program(workspace, source), workspace))
+    assert lines == ["tried"], ended.stderr_tail
+
+
 async def test_it_writes_only_where_it_may(workspace: Path, tmp_path: Path) -> None:
     (workspace / "candidate").mkdir()
     (workspace / "history").mkdir()
