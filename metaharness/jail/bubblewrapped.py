@@ -44,7 +44,7 @@ SYSTEM = (*CERTIFICATES, "/etc/localtime", "/etc/mime.types", "/etc/protocols", 
 ETC = {
     "passwd": f"agent:x:{USER}:{USER}:agent:{LAYOUT.home}:/bin/sh\n",
     "group": f"agent:x:{USER}:\n",
-    "hosts": "127.0.0.1 localhost jail\n::1 localhost\n",
+    "hosts": "127.0.0.1 localhost jail\n",
     "nsswitch.conf": "passwd: files\ngroup: files\nhosts: files\n",
     "resolv.conf": "",
 }

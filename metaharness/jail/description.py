@@ -21,6 +21,8 @@ from metaharness.jail.destinations import Destination, listed, parse_destination
 
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 EVERYTHING = (".",)
+LOWEST = 1024
+"""The lowest port that is listened on without being root."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,8 @@ class Jail:
         Raises:
             UsageError: Something is not there, is no name of a variable, or is hidden and to be seen.
         """
-        _ = self.allowed, self.executable
+        _ = self.executable
+        self._check_ports()
         given = (*self.readable, *self.home_files.values())
         homes = () if self.home is None else (self.home,)
         for path in (self.workspace, *homes, *given, *(self.workspace / part for part in self.writable)):
@@ -106,6 +109,15 @@ class Jail:
             if not (self.workspace / part).resolve().is_relative_to(self.workspace.resolve()):
                 raise UsageError(f"{part!r} is a link that leads out of the workspace", hint="make it a folder")
         self._check_hidden((*given, self.executable))
+
+    def _check_ports(self) -> None:
+        near = [one for one in self.allowed if one.on_this_machine]
+        for one in near:
+            if one.port < LOWEST or [other.port for other in near].count(one.port) > 1:
+                raise UsageError(
+                    f"{one} cannot be reached in a jail",
+                    hint=f"on this machine: ports from {LOWEST} on, and each by one address",
+                )
 
     def _check_names(self) -> None:
         for name in (*self.passed, *self.environment):

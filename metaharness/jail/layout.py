@@ -33,7 +33,7 @@ class Layout:
 
     def command(self, jail: Jail) -> list[str]:
         """The relay with the program."""
-        ports = [(one.port, one.host) for one in jail.allowed if one.on_this_machine] if self.loopback else []
+        ports = [[one.host, one.port] for one in jail.allowed if one.on_this_machine] if self.loopback else []
         settings = {
             "broker": f"{self.sockets}/{BROKER}",
             "ports": ports,

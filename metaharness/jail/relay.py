@@ -59,7 +59,7 @@ class Relay:
             raise Refused(answer["status"], answer["text"])
         return reader, writer
 
-    async def listen(self, port: int, target: dict[str, object] | None) -> int:
+    async def listen(self, host: str, port: int, target: dict[str, object] | None) -> int:
         """Listen; `target` is where all of it goes, None: what an HTTP proxy is asked for. Returns the port."""
 
         async def met(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -71,7 +71,7 @@ class Relay:
                     await writer.drain()
             writer.close()
 
-        server = await asyncio.start_server(met, LOOPBACK, port, limit=HEAD_BYTES)
+        server = await asyncio.start_server(met, host, port, limit=HEAD_BYTES)
         return int(server.sockets[0].getsockname()[1])
 
     async def _direct(
@@ -144,9 +144,9 @@ async def run(settings: dict[str, object], program: list[str]) -> int:
     relay = Relay(str(settings["broker"]))
     try:
         watched = await relay.ask(begin=True)  # open until the end: so it is seen outside
-        for port, host in settings["ports"]:  # type: ignore[attr-defined]
-            await relay.listen(port, {"host": host, "port": port})
-        port = await relay.listen(int(str(settings["proxy"])), None)
+        for host, port in settings["ports"]:  # type: ignore[attr-defined]
+            await relay.listen(host, port, {"host": host, "port": port})
+        port = await relay.listen(LOOPBACK, int(str(settings["proxy"])), None)
     except (OSError, Refused) as error:
         return _complained(f"the jail cannot be made ready: {error}", NOT_READY)
     _bound(settings["limits"])  # type: ignore[arg-type]

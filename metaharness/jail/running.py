@@ -8,13 +8,14 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 import anyio
-from anyio.abc import ByteReceiveStream, ByteSendStream, Process
+from anyio.abc import ByteReceiveStream, Process
 
 from metaharness.errors import SandboxError
 from metaharness.jail.broker import FAILURES, Handler
 from metaharness.jail.description import Jail
 from metaharness.jail.destinations import Attempt
 from metaharness.jail.session import Cell, opened
+from metaharness.ungroup import ungrouped
 
 TAIL_BYTES = 8192
 LONGEST_LINE = 16 << 20
@@ -57,22 +58,16 @@ async def run_jailed(
         SandboxError: No jail can be made here; the hint says what to install.
     """
     async with opened(jail, serve=serve) as cell:
-        added = arguments(cell) if callable(arguments) else arguments
-        passed = {name: os.environ[name] for name in jail.passed if name in os.environ}
-        try:
-            process = await anyio.open_process(
-                cell.argv(*added), env=passed, cwd=jail.workspace, start_new_session=True
-            )
-        except OSError as error:
-            raise SandboxError(f"cannot start a jail: {error}") from error
+        process = await _started(cell, arguments(cell) if callable(arguments) else arguments)
         tail = bytearray()
         async with process:
             try:
-                async with anyio.create_task_group() as group:
-                    group.start_soon(_fed, process, stdin or b"")
-                    group.start_soon(_kept, process.stderr, tail)
-                    await _lines(process.stdout, on_line)
-                    code = await process.wait()
+                with ungrouped():
+                    async with anyio.create_task_group() as group:
+                        group.start_soon(_fed, process, stdin or b"")
+                        group.start_soon(_kept, process.stderr, tail)
+                        await _lines(process.stdout, on_line)
+                        code = await process.wait()
             finally:
                 await cell.end()
                 if process.returncode is None:  # it had not begun; what it has started dies with it
@@ -87,18 +82,20 @@ async def run_jailed(
         )
 
 
+async def _started(cell: Cell, arguments: tuple[str, ...]) -> Process:
+    jail = cell.jail
+    passed = {name: os.environ[name] for name in jail.passed if name in os.environ}
+    try:
+        return await anyio.open_process(cell.argv(*arguments), env=passed, cwd=jail.workspace, start_new_session=True)
+    except OSError as error:
+        raise SandboxError(f"cannot start a jail: {error}") from error
+
+
 async def _fed(process: Process, data: bytes) -> None:
     assert process.stdin is not None
-    await _sent(process.stdin, data)
-
-
-async def _sent(stream: ByteSendStream, data: bytes) -> None:
-    try:
-        await stream.send(data)
-    except FAILURES:
-        return  # it does not read
-    finally:
-        await stream.aclose()
+    async with process.stdin:
+        with suppress(*FAILURES):  # it need not read
+            await process.stdin.send(data)
 
 
 async def _lines(stream: ByteReceiveStream | None, on_line: Callable[[str], object]) -> None:

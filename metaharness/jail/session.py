@@ -31,6 +31,7 @@ from metaharness.jail.destinations import Attempt
 from metaharness.jail.layout import BROKER, Layout, plan
 from metaharness.jail.watching import Alone, Inmate, first_of
 from metaharness.machine.pipe import Pipe
+from metaharness.ungroup import ungrouped
 
 LAUNCH = Path(__file__).with_name("launch.py")
 LONGEST = 80
@@ -148,7 +149,7 @@ async def opened(jail: Jail, *, serve: Mapping[str, Handler] | None = None) -> A
         SandboxError: No jail can be made here; the hint says what to install.
     """
     jail.check()
-    with tempfile.TemporaryDirectory(prefix="jail-", dir=_place()) as named:
+    with ungrouped(), tempfile.TemporaryDirectory(prefix="jail-", dir=_place()) as named:
         folder = Path(os.path.realpath(named))  # noqa: ASYNC240 - a microsecond
         (folder / "sockets").mkdir()
         async with anyio.create_task_group() as group:

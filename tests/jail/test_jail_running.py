@@ -205,6 +205,17 @@ time.sleep(600)
     assert (workspace / "said").read_text() == "goodbye"
 
 
+async def test_what_is_raised_for_a_line_ends_the_program_and_reaches_the_caller(workspace: Path) -> None:
+    def on_line(line: str) -> None:
+        raise LookupError(line)
+
+    source = f"{HOLDS}\nprint('ready', flush=True)\ntime.sleep(600)"
+    with held_open(workspace) as reader:
+        with pytest.raises(LookupError, match="ready"):
+            await run_jailed(Jail(program(workspace, source), workspace), on_line=on_line)
+        assert gone(reader)
+
+
 def test_a_program_dies_with_the_engine(workspace: Path) -> None:
     engine = """
 import sys, anyio
@@ -249,6 +260,8 @@ async def test_what_it_uses_is_bounded(workspace: Path, body: str, bounds: Bound
         ({"program": ("no-such-program",)}, "no program 'no-such-program'"),
         ({"destinations": ("api.example.com",)}, "'api.example.com' is no destination"),
         ({"destinations": ("ftp://api.example.com:21",)}, "is no destination"),
+        ({"destinations": ("http://127.0.0.1",)}, "127.0.0.1:80 cannot be reached"),
+        ({"destinations": ("127.0.0.1:8123", "localhost:8123")}, "8123 cannot be reached"),
         ({"passed": ("A=B",)}, "'A=B' is no name of a variable"),
         ({"writable": ("../..",)}, "leads out of its folder"),
         ({"readable": (Path("no such folder"),)}, "is not there"),
