@@ -62,7 +62,7 @@ class Broker:
                     return
                 host, port = asked.get("host"), asked.get("port")
                 if isinstance(host, str) and isinstance(port, int):
-                    await self._reach(normal(host)[:255], port, inside, rest)
+                    await self._reach(normal(host), port, inside, rest)
 
     async def _reach(self, host: str, port: int, inside: ByteStream, rest: bytes) -> None:
         if Destination(host, port) not in self._allowed:

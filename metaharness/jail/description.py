@@ -145,11 +145,10 @@ class Jail:
 
     def sealed_by(self, means: str) -> str:
         """What a test score says of how it was sealed from the program. `means` is what made the jail."""
-        written = "read only" if not self.writable else "" if self.writable == EVERYTHING else ", ".join(self.writable)
-        writing = f" ({written or 'read and write'})" if not written or not self.writable else f" (writes {written})"
+        written = "read and write" if self.writable == EVERYTHING else f"writes {', '.join(self.writable) or 'nothing'}"
         further = [str(path) for path in (*self.readable, *self.home_files.values())]
         parts = [
-            f"workspace {self.workspace}{writing}",
+            f"workspace {self.workspace} ({written})",
             f"home {'in memory' if self.home is None else self.home}",
             f"destinations {listed(self.allowed)}",
             *([f"also readable {', '.join(further)}"] if further else []),

@@ -12,6 +12,7 @@ from metaharness.errors import UsageError
 
 PORTS = {"http": 80, "https": 443}
 LOOPBACK_NAMES = ("localhost",)
+LONGEST_HOST = 255
 MOST_KINDS = 1000
 """Places that are remembered one by one; what is tried beyond is counted together."""
 OTHERS = "others"
@@ -71,8 +72,8 @@ def parse_destination(text: str) -> Destination:
 
 
 def normal(host: str) -> str:
-    """A host as two spellings of it are compared."""
-    return host.lower().rstrip(".")
+    """A host as two spellings of it are compared. What is in no host's name is `?`: it is shown to people."""
+    return re.sub(r"[^!-~]", "?", host[:LONGEST_HOST]).lower().rstrip(".")
 
 
 class Attempts:

@@ -73,9 +73,12 @@ async def run_jailed(
                 if process.returncode is None:  # it had not begun; what it has started dies with it
                     with suppress(ProcessLookupError):
                         process.kill()
+        said = tail.decode("utf-8", "replace")
+        if not cell.begun:
+            raise SandboxError(f"the jail did not begin: {said.strip() or f'exit status {code}'}")
         return Ended(
             exit_code=code if code >= 0 else 128 - code,
-            stderr_tail=tail.decode("utf-8", "replace"),
+            stderr_tail=said,
             attempts=cell.attempts(),
             sealed_by=cell.sealed_by(),
             ended_because=cell.ended_because,

@@ -48,7 +48,10 @@ class Cell:
         self.broker = Broker(jail.allowed, self._began)
         self.ended_because: str | None = None
         """What bound ended a program, and how much it was; None while none has."""
+        self.begun = 0
+        """How many programs have begun."""
         self._folder = folder
+        self._plan = folder / "plan.json"
         self._closed = False
         self._inmates: dict[int, Inmate | Alone] = {}
         self._layout = bubblewrapped.LAYOUT
@@ -61,7 +64,7 @@ class Cell:
 
     def argv(self, *arguments: str) -> list[str]:
         """What starts the program with further arguments."""
-        return [str(self.wrapper), *arguments]
+        return [*Layout.python(), str(LAUNCH), str(self._plan), *arguments]
 
     def bridge(self, name: str) -> list[str]:
         """What the program starts inside to speak over stdio with what is served under a name."""
@@ -91,9 +94,8 @@ class Cell:
             self._layout, self._means = seatbelted.layout(jail, self._folder), "sandbox-exec"
             options = ["-p", seatbelted.profile(jail, self._layout)]
             made = plan(jail, self._layout, program, options, descriptor=False)
-        (self._folder / "plan.json").write_text(json.dumps(made), encoding="utf-8")
-        command = shlex.join([*Layout.python(), str(LAUNCH), str(self._folder / "plan.json")])
-        self.wrapper.write_text(f'#!/bin/sh\nexec {command} "$@"\n', encoding="utf-8")
+        self._plan.write_text(json.dumps(made), encoding="utf-8")
+        self.wrapper.write_text(f'#!/bin/sh\nexec {shlex.join(self.argv())} "$@"\n', encoding="utf-8")
         self.wrapper.chmod(0o700)
 
     async def end(self) -> None:
@@ -116,6 +118,7 @@ class Cell:
         inmate = self._inmates[first] = self._watched(relay, first)
         ask = True
         try:
+            self.begun += 1
             await answer(stream, 200, "")
             with anyio.move_on_after(self.jail.bounds.seconds) as clock:
                 await _until_closed(stream)

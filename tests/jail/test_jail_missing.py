@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from jail_kit import PYTHON
+from jail_kit import PYTHON, needs_bubblewrap, printed
 
 from metaharness.errors import SandboxError
 from metaharness.jail import Jail, seatbelted
@@ -19,6 +19,14 @@ def test_a_bubblewrap_that_may_not_make_namespaces_is_told_with_what_it_said(tmp
     with pytest.raises(SandboxError, match="cannot make a jail here: setting up uid map: Permission denied") as caught:
         make_sure(str(refused))
     assert "--unjailed-proposer" in str(caught.value.hint)
+
+
+@needs_bubblewrap
+async def test_a_jail_that_cannot_be_set_up_is_told_with_what_bubblewrap_said(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    jail = Jail(PYTHON, tmp_path, home_files={"one": tmp_path / "file", "one/two": tmp_path / "file"})
+    with pytest.raises(SandboxError, match="the jail did not begin: bwrap: "):
+        await printed(jail)
 
 
 @pytest.mark.skipif(Path(seatbelted.PROGRAM).exists(), reason="this is macOS")

@@ -162,14 +162,16 @@ with subprocess.Popen(sys.argv[1:], stdin=subprocess.PIPE, stdout=subprocess.PIP
 
 
 async def test_the_executable_file_stands_in_for_the_program(workspace: Path) -> None:
-    """As for a library that is told where the program lies, and starts it with an environment and a folder."""
+    """As for a library that is told where the program lies, and hands on more than it should."""
     (workspace / "below").mkdir()
     source = """
 import os, sys
 print(sys.stdin.readline().strip(), os.getcwd(), os.environ.get("KEY"), os.environ.get("OTHER"), *sys.argv[1:])
+print([number for number in range(3, 50) if os.path.exists(f"/proc/self/fd/{number}")])
 sys.exit(3)
 """
     jail = Jail(program(workspace, source), workspace, passed=("KEY",))
+    outside = os.open(workspace.parent, os.O_RDONLY)
     async with opened(jail) as cell:
         done = await anyio.run_process(
             [str(cell.wrapper), "--print", "a b"],
@@ -177,9 +179,11 @@ sys.exit(3)
             env={"KEY": "dummy", "OTHER": "secret", "PATH": ""},
             cwd=workspace / "below",
             check=False,
+            pass_fds=[outside],
         )
-        assert done.stdout.decode() == f"hello {workspace / 'below'} dummy None --print a b\n"
+        assert done.stdout.decode().splitlines() == [f"hello {workspace / 'below'} dummy None --print a b", "[]"]
         assert done.returncode == 3
+    os.close(outside)
     assert not cell.wrapper.exists()
 
 
