@@ -128,7 +128,7 @@ class CommandProposer:
             arguments=arguments,
             serve={SERVER: converse},
         )
-        session.sealed(ended.sealed_by)
+        session.jailed(ended.sealed_by)
         return ended
 
     def _jail(self, program: str) -> Jail:

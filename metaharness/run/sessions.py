@@ -86,7 +86,7 @@ class Session:
         self._change(iterations=[*self.record.iterations, number])
         self._files.write(self.record)
 
-    def sealed(self, by: str) -> None:
+    def jailed(self, by: str) -> None:
         """Record what keeps the test split from the proposer, where that is known only now."""
         self._change(sealed_by=by)
         self._files.write(self.record)
