@@ -80,5 +80,11 @@ class RunRecord(Record):
     not kept yet when the run was begun."""
     objectives: list[ObjectiveRecord]
     forked_from: str | None = None
+    forked_at: int | None = None
+    """The last iteration that was inherited from there; None where none was: it is no fork, or answers graded anew."""
+    note: str = ""
+    """What whoever forked the run wants its proposer to know."""
+    openings: list[str] = []
+    """Runs that had opened the sealed test when this one was forked: they count even where they are gone since."""
     provenance: dict[str, str] = {}
     """Versions of the package, of Python and of the platform."""

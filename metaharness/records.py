@@ -316,6 +316,9 @@ class ProposalRecord(Record):
     """Handed in outside the search: it fills no slot of the proposer's rounds."""
     flags: list[str] = []
     """What to know before its score is believed, such as that it lists answers of single cases."""
+    inherited: str | None = None
+    """The run that made and paid for it, where a fork took it over: nothing of it is asked again, and it costs nothing
+    here. None: this run's own."""
     submitted: str = ""
 
 

@@ -95,7 +95,7 @@ def run(
         budget=budget(budget_candidates, budget_cases, budget_calls, budget_tokens, budget_usd),
     )
     above = None if yes else ask_above
-    _record(lambda: _create(config, root, name), Session(quiet, estimate=True, ask_above=above), as_json=as_json)
+    record(lambda: _create(config, root, name), Session(quiet, estimate=True, ask_above=above), as_json=as_json)
 
 
 @command(
@@ -123,7 +123,7 @@ def resume(
     path = find_run(root, run_name)
     raised = budget(budget_candidates, budget_cases, budget_calls, budget_tokens, budget_usd)
     cache = False if no_cache else None
-    _record(lambda: Run.open(path, raised=raised, cache=cache), Session(quiet=quiet), as_json=as_json)
+    record(lambda: Run.open(path, raised=raised, cache=cache), Session(quiet=quiet), as_json=as_json)
 
 
 def _create(config: RunConfig, root: Path, name: str | None) -> Run:
@@ -157,7 +157,7 @@ def budget(
     return Budget(candidates=candidates, case_evaluations=cases, calls=calls, tokens=tokens, usd=usd)
 
 
-def _record(open_run: Callable[[], Run], session: Session, *, as_json: bool) -> None:
+def record(open_run: Callable[[], Run], session: Session, *, as_json: bool) -> None:
     """Search until the end or a signal, then say what came out."""
     import anyio
 

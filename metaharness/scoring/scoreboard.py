@@ -32,6 +32,11 @@ class Iteration:
         return self.proposal.round == 0
 
     @property
+    def is_inherited(self) -> bool:
+        """Whether another run has made and paid for it."""
+        return self.proposal.inherited is not None
+
+    @property
     def state(self) -> State:
         """`pending` until its evaluation has ended; `incomplete` while pairs are missing."""
         if self.rejection is not None:
@@ -39,6 +44,11 @@ class Iteration:
         if self.score is None:
             return "pending"
         return "complete" if self.score.complete else "incomplete"
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether some of it is still to be evaluated here: never of an inherited one."""
+        return self.state in ("pending", "incomplete") and not self.is_inherited
 
 
 def incumbent(iterations: Iterable[Iteration], objectives: Sequence[ObjectiveRecord]) -> Iteration | None:
@@ -112,6 +122,7 @@ class Scoreboard:
             "axis": iteration.proposal.axis,
             "hypothesis": iteration.proposal.hypothesis,
             "flags": iteration.proposal.flags,
+            "inherited": iteration.proposal.inherited,
             "rejected": iteration.rejection.model_dump(exclude={"time", "traceback"}) if iteration.rejection else None,
         }
 
@@ -156,6 +167,8 @@ def _judgement(iteration: Iteration) -> str:
     if score is not None and score.order_dependent:
         said += " (order-dependent)"
     said += "".join(f" (flagged: {flag})" for flag in iteration.proposal.flags)
+    if iteration.proposal.inherited is not None:
+        said += f" (inherited from {_one_line(iteration.proposal.inherited)})"
     return said
 
 
