@@ -136,7 +136,9 @@ class Scoreboard:
         shown = [iteration for iteration in self.iterations if only is None or iteration.number in only]
         lines = [self._cells(iteration) for iteration in shown]
         legend = "* incumbent   + on the frontier   [..] 95% interval   verdicts are against the incumbent of the round"
-        return f"{align([heads, *lines])}\n{legend}"
+        inherited = sum(one.is_inherited for one in self.iterations)
+        more = f"   inherited: 000 to {inherited - 1:03d}" if inherited else ""
+        return f"{align([heads, *lines])}\n{legend}{more}"
 
     def _cells(self, iteration: Iteration) -> list[str]:
         mark = ("*" if iteration.number == self.incumbent else "") + ("+" if iteration.number in self.frontier else "")
@@ -167,8 +169,6 @@ def _judgement(iteration: Iteration) -> str:
     if score is not None and score.order_dependent:
         said += " (order-dependent)"
     said += "".join(f" (flagged: {flag})" for flag in iteration.proposal.flags)
-    if iteration.proposal.inherited is not None:
-        said += f" (inherited from {_one_line(iteration.proposal.inherited)})"
     return said
 
 

@@ -29,7 +29,7 @@ from metaharness.store.runs import CONFIG
 
 BEGUN = temporary_name(Path("fork")).name
 """Stands in the folder of a fork while it is being made; a name that opening a run clears away."""
-_FICLONE = 0x40049409
+_FICLONE: int = getattr(fcntl, "FICLONE", 0x40049409)  # Python 3.11 does not name it
 _SET_ASIDE = re.compile(r"\.(?:torn|refused)(?:-\d+)?$")
 
 
