@@ -96,15 +96,14 @@ def fork(
 def _iterations(source: History, at: int, changes: dict[str, Any]) -> int:
     """How many candidates the fork proposes: as many as were asked for, but no more than its script has left."""
     from metaharness.loading import load_domain
-    from metaharness.proposers import open_proposer
+    from metaharness.proposers import check_proposer
     from metaharness.proposers.scripted import read_proposals
     from metaharness.run.forking import inherited_rounds
 
-    config = source.record.config
-    proposer, wanted = changes.get("proposer", config.proposer), int(changes.get("iterations", config.iterations))
-    open_proposer(proposer)  # an unknown one is told before there is a fork
-    places = sum(one.closed.places for one in inherited_rounds(source, at))
-    if proposer != "scripted" or wanted == 0:
+    config = source.record.config.model_copy(update=changes)
+    check_proposer(config)
+    places, wanted = sum(one.closed.places for one in inherited_rounds(source, at)), config.iterations
+    if config.proposer != "scripted" or wanted == 0:
         return wanted
     left = max(0, len(read_proposals(load_domain(config.domain, config.domain_options))) - places)
     if not left:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -74,11 +74,11 @@ class Run:
             self.ledger,
             self._case_ended,
         )
-        self.recorder = Recorder(store, self.history, evaluating, self._tell)
+        self.recorder = Recorder(store, self.history, evaluating, self.note)
         self._rounds = Rounds(self.history, config, ledger, ground.domain, self.recorder.pairs_per_candidate)
-        self._warnings = Warnings(ledger, store, self._tell)
-        self._reserve = Reserve(self.history, ground.domain, ledger, self._tell)
-        self._watch = Watch(store, self.history, ground, self._tell)
+        self._warnings = Warnings(ledger, store, self.note)
+        self._reserve = Reserve(self.history, ground.domain, ledger, self.note)
+        self._watch = Watch(store, self.history, ground, self.note)
 
     # -- opening and closing -------------------------------------------------------------------------------------
 
@@ -112,7 +112,7 @@ class Run:
         store = RunStore.create(root, record_factory(config, ground), name=name, redact=ground.redact)
         with closed_on_error(store):
             run = cls(store, ground, ledger, runner=runner, providers=providers)
-            run._tell("created", run=store.record.run_id)
+            run.note("created", run=store.record.run_id)
             run._reserve.keep()
         return run
 
@@ -150,7 +150,7 @@ class Run:
                 seconds=recorded_seconds(run.history),
             )
             run.rebuild_summaries()
-            run._tell("opened", budget=ledger.limits.model_dump(exclude_none=True))
+            run.note("opened", budget=ledger.limits.model_dump(exclude_none=True))
             run._reserve.keep()
         return run
 
@@ -182,8 +182,8 @@ class Run:
         return self.machinery.stopping
 
     def stop(self) -> None:
-        """Start nothing new. What is in the air ends and is written."""
-        self.machinery.stopping = True
+        """Start nothing new. What is in the air ends and is written; a proposer that is writing is ended."""
+        self.machinery.stop()
 
     @property
     def unfinished(self) -> bool:
@@ -226,7 +226,7 @@ class Run:
             self._watch.look([iteration])
             if changed.score is not iteration.score:
                 verdict = self._rounds.verdict_again(changed)
-                self._tell("verdict", **verdict.model_dump())
+                self.note("verdict", **verdict.model_dump())
                 self.history.put(changed.number, verdict=verdict)
             self._watch.keep([changed])
         if missing:
@@ -249,15 +249,12 @@ class Run:
         """Why no further round begins; None while one may."""
         return self._rounds.why_over()
 
-    async def submit(
-        self, proposal: Proposal, *, by_hand: bool = False, reads: Sequence[Mapping[str, Any]] = ()
-    ) -> Iteration:
+    async def submit(self, proposal: Proposal, *, by_hand: bool = False) -> Iteration:
         """Record a candidate and send it up the ladder. What the ladder rejects is recorded too.
 
         Args:
             proposal: The candidate.
             by_hand: Whether it comes from outside the search; `hand_in` passes this.
-            reads: What its proposer had read, as `store.append_read` returned it.
 
         Raises:
             UsageError: The round has no open slot.
@@ -272,25 +269,24 @@ class Run:
             self.ledger.charge_candidate()
         self.ledger.charge_case_evaluations(self.recorder.pairs_per_candidate)
         found = self.recorder.admit(proposal.files, baseline=round_.number == 0)
-        parents = proposal.parents or ((round_.incumbent.number,) if round_.incumbent is not None else ())
+        parents = proposal.parents or ((round_.parent.number,) if round_.parent is not None else ())
         record = self.store.add_iteration(
             replace(proposal, files=found.files, parents=parents),
             round=round_.number,
             slot=slots[0],
             by_hand=by_hand,
             flags=found.flags,
-            reads=reads,
         )
         number = record.iteration
         self.history.add(Iteration(record))
-        self._tell("submitted", iteration=number, name=record.name, round=round_.number)
+        self.note("submitted", iteration=number, name=record.name, round=round_.number)
         self._warnings.check()
         if found.rejection is not None:
             return self._after_ladder(self.recorder.reject(number, found.rejection))
         with ungrouped():
             return self._after_ladder(await self.recorder.climb(number))
 
-    async def hand_in(self, proposal: Proposal, *, reads: Sequence[Mapping[str, Any]] = ()) -> Iteration:
+    async def hand_in(self, proposal: Proposal) -> Iteration:
         """Record a candidate from outside, in a round of its own, and send it up the ladder; `end_round` evaluates it.
 
         Raises:
@@ -302,7 +298,7 @@ class Run:
         for parent in proposal.parents:
             self.history.iteration(parent)
         round_ = self._begin(self._rounds.outside())
-        iteration = await self.submit(proposal, by_hand=not self._rounds.of_agent, reads=reads)
+        iteration = await self.submit(proposal, by_hand=not self._rounds.of_agent)
         if iteration.rejection is not None:
             self.close_round(round_)
         return self.history.iteration(iteration.number)
@@ -346,7 +342,7 @@ class Run:
         if outcome is None:
             return False
         closed, verdicts = outcome
-        self._tell("round_closed", **round_facts(closed, verdicts))
+        self.note("round_closed", **round_facts(closed, verdicts))
         self.history.close_round(closed)
         self._reserve.keep()
         for verdict in verdicts:
@@ -359,11 +355,11 @@ class Run:
     def fail_proposer(self, error: Exception) -> None:
         """The proposer of this round failed; the round ends with what it has handed in."""
         number = self._round.number if self._round is not None else None
-        self._tell("proposer_failed", round=number, error=f"{type(error).__name__}: {error}"[:2000])
+        self.note("proposer_failed", round=number, error=f"{type(error).__name__}: {error}"[:2000])
 
     def end(self, reason: str) -> None:
         """The search is over, or was stopped."""
-        self._tell("ended", reason=reason)
+        self.note("ended", reason=reason)
         self._derived.write(reason)
 
     def rebuild_summaries(self) -> None:
@@ -372,12 +368,13 @@ class Run:
 
     # -- inside --------------------------------------------------------------------------------------------------
 
-    def _tell(self, kind: str, /, **fields: Any) -> None:
+    def note(self, kind: str, /, **fields: Any) -> None:
+        """Record a fact, and tell the listener."""
         self.store.event(kind, **fields)
         self.listener(kind, fields)
 
     def _case_ended(self, number: int, trace: CaseTrace) -> None:
-        self._tell("case_ended", iteration=number, case_id=trace.case_id, trial=trace.trial, status=trace.status)
+        self.note("case_ended", iteration=number, case_id=trace.case_id, trial=trace.trial, status=trace.status)
         self._warnings.check()
 
     def _begin(self, round_: R) -> R:

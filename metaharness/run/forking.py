@@ -24,6 +24,8 @@ from metaharness.errors import UsageError
 from metaharness.gateway.budget import Ledger
 from metaharness.gateway.prices import PriceTable
 from metaharness.history import ClosedRound, History
+from metaharness.messages import ModelSpec
+from metaharness.records import Role
 from metaharness.run.ground import Ground, check_unchanged, finish_pairs, prepare, record_factory
 from metaharness.run.recording import bounds_now, with_raised
 from metaharness.run.regradable import require_regraded
@@ -35,8 +37,8 @@ from metaharness.store import RunStore, begin, clear_unmade, command_on, inherit
 
 BY = "fork"
 """What the event `created` of a fork says of how it was made."""
-MAY_DIFFER = ("proposer", "iterations", "candidates_per_round")
-"""What of the configuration a fork may have otherwise, beside its budget."""
+MAY_DIFFER = ("proposer", "proposing", "iterations", "candidates_per_round")
+"""What of the configuration a fork may have otherwise, beside its budget and the model of its proposer."""
 MOST_NOTE = 4_000
 """Characters of a note: it stands in every prompt of a proposer."""
 
@@ -57,8 +59,8 @@ def fork(
         at: The last iteration that is inherited.
         note: What the proposer of the fork is told; empty for nothing.
         name: The id of the fork; None takes the time.
-        changes: Fields of `RunConfig` that are others in the fork, of those in `MAY_DIFFER`. `iterations` are the
-            candidates still to propose: inherited ones do not count.
+        changes: Fields of `RunConfig` that are others in the fork: those in `MAY_DIFFER`, and `models` where only the
+            role `proposer` is another. `iterations` are the candidates still to propose: inherited ones do not count.
         raised: Upper bounds in place of those of the run; what is spent of them counts from 0.
 
     Raises:
@@ -161,13 +163,14 @@ def _valid(history: History) -> str:
 
 def _config(source: RunStore, changes: Mapping[str, Any], raised: Budget | None) -> RunConfig:
     """That of the source, with its bounds as they are now, and what is another in the fork."""
-    wrong = sorted(set(changes) - set(MAY_DIFFER))
+    config = source.record.config
+    same_models = _scoring(changes.get("models", config.models)) == _scoring(config.models)
+    wrong = sorted(set(changes) - {*MAY_DIFFER, *(["models"] if same_models else [])})
     if wrong:
         raise UsageError(
             f"a fork has the {', '.join(wrong)} of its run, so that scores can be compared",
-            hint=f"what may differ: {', '.join(MAY_DIFFER)}, and the budget; else begin a new run",
+            hint=f"what may differ: {', '.join(MAY_DIFFER)}, the proposer's model, and the budget; else begin a new run",
         )
-    config = source.record.config
     values = {**config.model_dump(), **changes, "budget": with_raised(bounds_now(source), raised).model_dump()}
     try:
         return RunConfig.model_validate(values)
@@ -175,6 +178,11 @@ def _config(source: RunStore, changes: Mapping[str, Any], raised: Budget | None)
         first = error.errors(include_url=False)[0]
         said = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
         raise UsageError(said, hint="see `metaharness fork --help`") from error
+
+
+def _scoring(models: Mapping[Role, ModelSpec]) -> dict[Role, ModelSpec]:
+    """The models that decide a score."""
+    return {role: model for role, model in models.items() if role != "proposer"}
 
 
 def _check_budget(config: RunConfig, ground: Ground) -> None:

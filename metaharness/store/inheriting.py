@@ -2,7 +2,8 @@
 
 A copy shares its blocks with the original where the file system can (btrfs, XFS), else its bytes are copied. Two files
 are not the same: `proposal.json` says that the candidate is inherited, and `score.json` names the files as they lie
-here. What follows from the others (the index of a trace) and what was set aside is left out.
+here. What follows from the others (the index of a trace) and what was set aside is left out. The session in which a
+candidate was written comes with it.
 
 The folder of a run that is being made holds a mark until it has its `config.json`, so that what a kill leaves of it is
 known for what it is.
@@ -26,6 +27,7 @@ from metaharness.store.iterations import PROPOSAL
 from metaharness.store.lock import RunLock
 from metaharness.store.run_store import RunStore
 from metaharness.store.runs import CONFIG
+from metaharness.store.sessions import SESSIONS
 
 BEGUN = temporary_name(Path("fork")).name
 """Stands in the folder of a fork while it is being made; a name that opening a run clears away."""
@@ -54,6 +56,8 @@ def inherit(source: RunStore, fork: RunStore, number: int) -> str | None:
             derived = path.name.startswith(".") or _SET_ASIDE.search(path.name)
             if path.name not in (PROPOSAL, SCORE) and not derived:
                 _copy(path, new / path.name)
+        if record.session and not (fork.path / SESSIONS / record.session).exists():
+            _copy(source.path / SESSIONS / record.session, fork.path / SESSIONS / record.session)
     maker = record.inherited or source.record.run_id  # not the run in between, where a fork is forked
     write_atomic(new / PROPOSAL, json_page(record.model_copy(update={"inherited": maker})), durable=True)
     if score is None:

@@ -22,6 +22,7 @@ from metaharness.store.lock import RunLock
 from metaharness.store.repair import repair
 from metaharness.store.runs import CONFIG, load_record, new_run_folder
 from metaharness.store.sealed import Sealed
+from metaharness.store.sessions import Sessions
 
 _GIVEN = frozenset({"number", "time"})
 
@@ -40,6 +41,7 @@ class RunStore(Iterations):
         self.record = record
         self.journal = Journal(access.path / "calls.jsonl", access)
         self.sealed = Sealed(access)
+        self.sessions = Sessions(access)
         self._lock = lock
         self._events = LogFile(access.path / "events.jsonl")
         self._reads = access.path / "reads.jsonl"
@@ -167,7 +169,7 @@ class RunStore(Iterations):
     # --- what proposers read ---
 
     def append_read(self, *, path: str, size: int, tool: str, session: str) -> dict[str, Any]:
-        """Record that a proposer read something. Returns the line, for `add_iteration(reads=...)`.
+        """Record that a proposer read something. Returns the line, for `Proposal.reads`.
 
         Needs no lock: several processes may read one run, each for a proposer of its own.
 

@@ -15,17 +15,20 @@ from typing import Any, Self, TypeVar
 
 import anyio
 
+from metaharness.configuration import AGENT, Shown
 from metaharness.errors import MetaharnessError, StoreError, UsageError
 from metaharness.history import History
 from metaharness.holdout import read_opening
 from metaharness.run.bounds import bound_states, state_line
 from metaharness.run.summaries import proposed, read_ledger, run_status
 from metaharness.store import RunStore, TraceIndex, find_run, last_change, list_runs, may_begin
-from metaharness.tools.recordings import Recordings
+from metaharness.tools.recordings import Recordings, Writing
 
 _log = logging.getLogger(__name__)
 T = TypeVar("T")
 
+LEVELS: Mapping[Shown, int] = {"scores": 0, "scores+summaries": 1, "full": 2}
+"""How much of the history each level shows, the least first."""
 RUNS = 4
 """Runs of which what was read stays in memory."""
 INDEXES = 4
@@ -42,6 +45,10 @@ class Settings:
     """The folder that candidates and domains may be read from."""
     run: str | None = None
     """The run that is meant where a call names none; None: the only open one."""
+    alone: bool = False
+    """Whether no other run may be named: `run` is then the only one there is."""
+    session: str = ""
+    """The session of the proposer that works here, where the search goes on in this process."""
     config: Mapping[str, Any] = field(default_factory=dict)
     """Fields of the `RunConfig` of runs that `start_run` begins: models, budget, sandbox, and so on. Without `domain` a
     call names one."""
@@ -86,7 +93,13 @@ class Known:
 class Desk:
     """The runs under one root, as the tools reach them. An async context manager."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, recordings: Writing | None = None) -> None:
+        """Open it over the runs of a root.
+
+        Args:
+            settings: What a person has decided.
+            recordings: How runs are written to; None opens and records them here.
+        """
         self.settings = settings
         self.session = secrets.token_hex(4)
         """Tells the reads of this desk from those of others."""
@@ -96,7 +109,7 @@ class Desk:
         self._reads: dict[Path, list[dict[str, Any]]] = {}
         self._group = anyio.create_task_group()
         self._reading = anyio.CapacityLimiter(1)
-        self.recordings = Recordings(self._group)
+        self.recordings: Writing = recordings or Recordings(self._group)
 
     async def __aenter__(self) -> Self:
         await self._group.__aenter__()
@@ -131,6 +144,8 @@ class Desk:
             UsageError: There is none, or more than one may be meant; the hint lists them.
         """
         name = run or self.settings.run
+        if self.settings.alone and run and run != self.settings.run:
+            raise UsageError(f"there is no run {run!r:.100} here", hint="leave `run` out")
         if name:
             return self._inside(find_run(self.settings.root, name))
         runs = list_runs(self.settings.root)
@@ -160,7 +175,8 @@ class Desk:
             stamp = last_change(path)
             known = self._runs.pop(path, None)
             if known is None or known[0] != stamp:
-                known = (stamp, Known(History(RunStore.open(path, record=False))))
+                history = History(RunStore.open(path, record=False))
+                known = (stamp, Known(history.seen_by(self.settings.session) if self.settings.alone else history))
             self._runs[path] = known
             while len(self._runs) > RUNS:
                 del self._runs[next(iter(self._runs))]
@@ -174,6 +190,23 @@ class Desk:
         while len(self._indexes) > INDEXES:
             del self._indexes[next(iter(self._indexes))]
         return found
+
+    def shows(self, history: History, level: Shown) -> bool:
+        """Whether a run lets whoever writes its candidates see so much of its history."""
+        config = history.record.config
+        return LEVELS[level] <= LEVELS[config.history] or not (self.settings.alone or config.proposer == AGENT)
+
+    def require_shown(self, history: History, level: Shown, what: str) -> None:
+        """Refuse what is more than a run shows.
+
+        Raises:
+            UsageError: It is more.
+        """
+        if not self.shows(history, level):
+            raise UsageError(
+                f"this run shows its proposer {history.record.config.history}; {what} are not part of that",
+                hint="go on with scoreboard, list_iterations and read_harness",
+            )
 
     def is_open(self, path: Path) -> bool:
         """Whether a run can be added to; not where it cannot be read."""

@@ -31,7 +31,7 @@ def test_a_fork_is_made_and_the_command_that_it_prints_goes_on_with_it(made: tup
     assert say("resume", "--root", path.parent, "second", "--quiet").code == 0
     board = say("scoreboard", "second", "--root", path.parent).out
     assert [line.split()[1] for line in board.splitlines()[4:6]] == ["2_broken", "*+"]
-    assert board.splitlines()[-1].endswith("inherited: 000 to 002")
+    assert board.splitlines()[-1] == "inherited from another run: 000 to 002"
     about = say("summary", "second", "--root", path.parent).out
     assert "note on this fork: Shorter ones." in about
     assert f"spent       2 candidates, {SEARCH} case evaluations, {SEARCH} calls" in about

@@ -31,6 +31,7 @@ LEVEL = {unit: level for level, units in LAYERS.items() for unit in units}
 SIDEWAYS = {
     ("records", "messages"): "a record of a run names the model it was made with",
     ("records", "limits"): "a plan says what its evaluation may use",
+    ("configuration", "errors"): "what a person has chosen wrongly is wrong usage",
     ("configuration", "messages"): "it names the models of a run",
     ("configuration", "records"): "`config.json` is a record beside the others",
     ("limits", "messages"): "limits travel as every record does",
@@ -70,6 +71,7 @@ ALSO_IMPORTED = {
     "metaharness/gateway/providers/anthropic.py": ("anthropic",),  # the extra of that name
     "metaharness/gateway/providers/openai.py": ("openai",),  # the extra of that name
     "metaharness/cli/serve.py": ("mcp_server",),  # the server beside this package, which imports it
+    "metaharness/cli/search.py": ("mcp_server",),  # for proposers whose agent speaks MCP
     "metaharness/store/trace_file.py": ("pydantic_core",),  # as below
     "metaharness/store/encoding.py": ("pydantic_core",),  # comes with pydantic, which asks for one exact version of it
 }
