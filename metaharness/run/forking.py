@@ -169,7 +169,7 @@ def _config(source: RunStore, changes: Mapping[str, Any], raised: Budget | None)
     if wrong:
         raise UsageError(
             f"a fork has the {', '.join(wrong)} of its run, so that scores can be compared",
-            hint=f"what may differ: {', '.join(MAY_DIFFER)}, the proposer's model, and the budget; else begin a new run",
+            hint=f"what may differ: {', '.join(MAY_DIFFER)}, the proposer's model, the budget; else begin a new run",
         )
     values = {**config.model_dump(), **changes, "budget": with_raised(bounds_now(source), raised).model_dump()}
     try:

@@ -138,7 +138,7 @@ class Scoreboard:
         return "\n".join([align([heads, *lines]), *self.legend()])
 
     def legend(self) -> list[str]:
-        """What stands below the rows: what the marks mean, what is inherited, and which objectives are missing where."""
+        """What stands below the rows: what the marks mean, what is inherited, which objectives are missing where."""
         inherited = sum(one.is_inherited for one in self.iterations)
         return [
             "* incumbent   + on the frontier   [..] 95% interval   verdicts are against the incumbent of the round",

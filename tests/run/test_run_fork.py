@@ -6,6 +6,7 @@ import json
 import signal
 import subprocess
 import sys
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -31,11 +32,13 @@ from run_kit import (
 
 from metaharness.errors import MetaharnessError
 from metaharness.history import History
+from metaharness.messages import ModelSpec, Usage
 from metaharness.proposers.scripted import ScriptedProposer
 from metaharness.records import Proposal
-from metaharness.run import Finishing, Regrading, Run, fork
+from metaharness.run import Finishing, Regrading, Round, Run, fork
 from metaharness.run.accounts import read_cost
 from metaharness.run.outside import add
+from metaharness.run.sessions import Session
 from metaharness.store import damage_in, list_runs
 
 SEARCH = 6
@@ -126,6 +129,35 @@ async def test_the_ledger_of_a_fork_begins_at_zero_and_equals_its_journal_and_it
     again = Run.open(second)
     async with again:
         assert again.spent.model_copy(update={"seconds": 0.0}) == run.spent.model_copy(update={"seconds": 0.0})
+
+
+class Paid:
+    """Writes each candidate in a session of its own, which costs half a dollar."""
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+
+    async def propose(self, round_: Round) -> AsyncIterator[Proposal]:
+        with Session(self.run, round_, model=ModelSpec(provider="scripted", name="writer")) as session:
+            session.say("said", text=f"round {round_.number}")
+            session.charge(Usage(input_tokens=10, output_tokens=5), usd=0.5)
+            yield Proposal(files={"harness.py": harness("ok")}, session=session.name, name=session.name)
+
+
+async def test_the_sessions_in_which_inherited_candidates_were_written_come_along_and_are_paid_for_elsewhere(
+    tmp_path: Path,
+) -> None:
+    toy = toy_in(tmp_path)
+    first = Run.create(toy.config(iterations=2), tmp_path / "runs", name="first")
+    await finish(first, Paid(first))
+    assert first.spent.usd == 1.0
+    second = Run.open(fork(first.store.path, 2, changes={"iterations": 1}).store.path)
+    assert second.spent.usd == 0
+    await finish(second, Paid(second))
+    assert second.spent.usd == 0.5
+    sessions = recorded(second.store.path).store.sessions
+    assert [one.proposal.session for one in recorded(second.store.path)][2:] == sessions.names() == ["001-1", "002-1"]
+    assert [row["text"] for row in sessions.transcript("001-1")] == ["round 1"]
 
 
 async def test_a_fork_from_within_a_round_goes_on_with_the_proposal_that_came_next(tmp_path: Path) -> None:
@@ -274,6 +306,10 @@ async def test_what_cannot_be_forked_is_told_and_leaves_nothing(tmp_path: Path) 
         ({"at": 2, "name": "no/name"}, "cannot be the name of a run"),
         ({"at": 2, "note": "n" * 5000}, "the note has 5,000 characters"),
         ({"at": 2, "changes": {"seed": 2}}, "a fork has the seed of its run"),
+        (
+            {"at": 2, "changes": {"models": {"target": ModelSpec(provider="embedded", name="icl")}}},
+            "the models of its run",
+        ),
         ({"at": 2, "changes": {"candidates_per_round": 0}}, "candidates_per_round"),
         ({"at": 2, "raised": toy.config(budget={"case_evaluations": 6}).budget}, "does not reach a candidate"),
     ]
