@@ -56,8 +56,9 @@ def inherit(source: RunStore, fork: RunStore, number: int) -> str | None:
             derived = path.name.startswith(".") or _SET_ASIDE.search(path.name)
             if path.name not in (PROPOSAL, SCORE) and not derived:
                 _copy(path, new / path.name)
-        if record.session and not (fork.path / SESSIONS / record.session).exists():
-            _copy(source.path / SESSIONS / record.session, fork.path / SESSIONS / record.session)
+        session = Path(SESSIONS, Path(record.session).name)
+        if record.session and not (fork.path / session).exists():  # one session may have written several candidates
+            _copy(source.path / session, fork.path / session)
     maker = record.inherited or source.record.run_id  # not the run in between, where a fork is forked
     write_atomic(new / PROPOSAL, json_page(record.model_copy(update={"inherited": maker})), durable=True)
     if score is None:
@@ -71,7 +72,7 @@ def clear_unmade(root: Path) -> list[Path]:
     """Remove what killed processes left of forks that they were making. Returns the folders that are gone."""
     gone: list[Path] = []
     with store_errors("list", root):
-        begun = [mark.parent for mark in root.glob(f"*/{BEGUN}")]
+        begun = [mark.parent for mark in root.glob(f"*/{BEGUN}") if not (mark.parent / CONFIG).exists()]
     for folder in begun:
         lock = RunLock(folder)
         try:

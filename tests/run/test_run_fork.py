@@ -207,8 +207,11 @@ async def test_missing_pairs_that_are_inherited_are_never_asked_again(tmp_path: 
     first = tmp_path / "runs" / "first"
     assert recorded(first).iteration(2).state == "incomplete"
     toy.write_script(answers)
+    before = inherited_bytes(first, 3)
+    grown = first / "iterations" / "002" / "eval_trace.jsonl"  # as where its own run asks them again right now
+    grown.write_bytes(grown.read_bytes() + grown.read_bytes().splitlines(keepends=True)[-1])
     second = fork(first, 2, name="second", changes={"iterations": 0}).store.path
-    before = inherited_bytes(second, 3)
+    assert inherited_bytes(second, 3) == before
     async with Run.open(second) as run:
         assert not run.unfinished
         await run.reopen()
