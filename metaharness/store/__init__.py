@@ -41,6 +41,7 @@ from metaharness.store.runs import (
     openings_locked,
 )
 from metaharness.store.sealed import Sealed
+from metaharness.store.shown import shown_files
 from metaharness.store.trace_index import TraceIndex
 from metaharness.store.trace_rows import Difference, Filter, TraceRow
 
@@ -76,6 +77,7 @@ __all__ = [
     "openings_before",
     "openings_locked",
     "owner_of",
+    "shown_files",
     "torn_candidates",
     "torn_lines",
     "unmade_runs",
