@@ -29,6 +29,7 @@ EPILOG = """Exit codes: 0 success; 1 a failure of ours or of the environment; 2 
 
 ORDER = (
     *("demo", "init", "check", "seal", "plan", "calibrate", "evaluate", "run", "resume", "submit", "finish", "regrade"),
+    "evaluate-cases",
     *("export", "runs", "scoreboard", "show", "trace", "diff", "compare", "summary", "cost", "cache", "doctor"),
 )
 """As a person meets them: first what does something, then what shows it."""
@@ -152,6 +153,7 @@ def main(argv: list[str] | None = None) -> int:
         finish,
         init,
         inspect,
+        partial,
         plan,
         regrade,
         runs,

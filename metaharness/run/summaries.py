@@ -124,15 +124,21 @@ def read_ledger(history: History) -> Ledger:
     config = history.record.config
     ledger = Ledger(bounds_now(history.store), PriceTable(config.prices), clock=lambda: 0.0)
     journals = (history.store.journal, sealed_journal(history.store))
-    ledger.restore(
-        ((entry.attribution.role, entry.call) for journal in journals for entry in journal.entries()),
-        candidates=proposed(history),
-        case_evaluations=sum(evaluated(history, iteration) for iteration in history)
-        + tried_pairs(history.store)
-        + sealed_spent(history.store).case_evaluations,
-        seconds=recorded_seconds(history),
-    )
+    ledger.restore((entry.attribution.role, entry.call) for journal in journals for entry in journal.entries())
+    restore(ledger, history, evaluated_pairs(history))
     return ledger
+
+
+def restore(ledger: Ledger, history: History, case_evaluations: int) -> None:
+    """Add to the ledger of a run what earlier sessions have spent beside calls."""
+    seconds = recorded_seconds(history)
+    ledger.restore((), candidates=proposed(history), case_evaluations=case_evaluations, seconds=seconds)
+
+
+def evaluated_pairs(history: History) -> int:
+    """How many pairs have been evaluated, missing ones included, over the search and the sealed test."""
+    pairs = sum(evaluated(history, iteration) for iteration in history)
+    return pairs + beside_pairs(history.store) + sealed_spent(history.store).case_evaluations
 
 
 def proposed(history: History) -> int:
@@ -140,9 +146,9 @@ def proposed(history: History) -> int:
     return sum(not iteration.is_baseline and not iteration.proposal.by_hand for iteration in history)
 
 
-def tried_pairs(store: RunStore) -> int:
-    """How many cases were asked to try files that were not handed in."""
-    return sum(event.model_dump()["cases"] for event in store.events("tried"))
+def beside_pairs(store: RunStore) -> int:
+    """How many cases were counted beside the iterations: of files that were tried, and of partial evaluations."""
+    return sum(event.model_dump()["cases"] for kind in ("tried", "partial") for event in store.events(kind))
 
 
 def charged_pairs(history: History, planned: int) -> int:
@@ -153,7 +159,7 @@ def charged_pairs(history: History, planned: int) -> int:
         planned: Pairs per candidate: all of them are counted unless it was rejected.
     """
     counted = (planned if one.rejection is None else evaluated(history, one) for one in history)
-    return sum(counted) + tried_pairs(history.store)
+    return sum(counted) + beside_pairs(history.store)
 
 
 def evaluated(history: History, iteration: Iteration) -> int:

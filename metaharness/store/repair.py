@@ -39,7 +39,7 @@ def numbered_folders(parent: Path) -> list[Path]:
 def repair(run: Path) -> list[Fact]:
     """Put a run directory right. Returns one fact for each thing that was moved."""
     facts: list[Fact] = []
-    for folder in [run, *_iterations(run, facts), run / "sealed", *numbered_folders(run / "sealed")]:
+    for folder in [run, *_iterations(run, facts), *apart(run)]:
         for path in _files(folder):
             if is_temporary(path.name):
                 with store_errors("remove", path):
@@ -47,6 +47,11 @@ def repair(run: Path) -> list[Fact]:
             elif path.name.endswith(".jsonl"):
                 facts.extend(_mend(run, path))
     return facts
+
+
+def apart(run: Path) -> list[Path]:
+    """The folders beside the iterations that the store writes records into."""
+    return [*numbered_folders(run / "partial"), run / "sealed", *numbered_folders(run / "sealed")]
 
 
 def set_aside(folder: Path) -> Path:

@@ -82,7 +82,7 @@ def journalled(run: Path) -> Sums:
 def traced(run: Path) -> Sums:
     """Over all attempts; a call that a later attempt got from the journal is in both, and counts once."""
     found: dict[str, tuple[str, dict[str, Any]]] = {}
-    for file in [*run.glob("iterations/*/*_trace.jsonl"), *run.glob("sealed/*/*_trace.jsonl")]:
+    for file in [path for part in ("iterations", "partial", "sealed") for path in run.glob(f"{part}/*/*_trace.jsonl")]:
         for line in lines(file):
             for call in line["calls"]:
                 whose = [str(file.parent), line["case_id"], line["trial"], call["door"], call["ordinal"]]
@@ -142,6 +142,7 @@ async def test_ledger_journal_traces_and_cost_agree_after_failures_retries_resum
         moody.well = True
         async with Run.open(run) as by_hand:
             await add(by_hand, Proposal(files={"harness.py": harness("ok")}, name="mine"))
+            await by_hand.evaluate_cases(harness("plain"), by_hand.partial.case_ids[:3])
         await finish(Run.open(run))  # asks what is still missing
         assert all(iteration.state == "complete" for iteration in recorded(run))
         assert any("refused" in iteration.score.statuses for iteration in recorded(run) if iteration.score)
