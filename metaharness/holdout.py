@@ -293,7 +293,7 @@ class Holdout:
         own = self._store.path.resolve()  # it may have been given as "."
         forked = set(forked_from(own))
         return sum(
-            path != own and (found.get("test_hash") == self._hash or path.name in forked)
+            path != own and (found.get("test_hash") == self._hash or (path.name in forked and "data" not in found))
             for path, found in openings(own.parent)
         )
 

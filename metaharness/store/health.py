@@ -32,6 +32,7 @@ Whose = tuple[int, str | None, int]
 PAGES: Mapping[str, type[BaseModel] | None] = {
     "proposal.json": ProposalRecord,
     "candidate.json": None,
+    "cell.json": None,
     "score.json": Score,
     "rejected.json": Rejection,
     "opening.json": None,

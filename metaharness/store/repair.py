@@ -51,7 +51,17 @@ def repair(run: Path) -> list[Fact]:
 
 def apart(run: Path) -> list[Path]:
     """The folders beside the iterations that the store writes records into."""
-    return [*numbered_folders(run / "partial"), run / "sealed", *numbered_folders(run / "sealed")]
+    parents = transfer_folders(run)
+    with store_errors("list", run):
+        cells = [cell for parent in parents if parent.is_dir() for cell in sorted(parent.iterdir()) if cell.is_dir()]
+    numbers = [folder for cell in cells for folder in numbered_folders(cell)]
+    sealed = run / "sealed"
+    return [*numbered_folders(run / "partial"), sealed, *numbered_folders(sealed), *parents, *cells, *numbers]
+
+
+def transfer_folders(run: Path) -> tuple[Path, Path]:
+    """Where candidates are evaluated with other models: on `search`, and on data that is given later."""
+    return run / "transfer", run / "sealed" / "transfer"
 
 
 def set_aside(folder: Path) -> Path:

@@ -23,6 +23,7 @@ from metaharness.store.partials import Partials
 from metaharness.store.repair import repair
 from metaharness.store.runs import CONFIG, load_record, new_run_folder
 from metaharness.store.sealed import Sealed
+from metaharness.store.transfers import Transfers
 
 _GIVEN = frozenset({"number", "time"})
 
@@ -42,6 +43,7 @@ class RunStore(Iterations):
         self.journal = Journal(access.path / "calls.jsonl", access)
         self.sealed = Sealed(access)
         self.partials = Partials(access)
+        self.transfers = Transfers(access)
         self._lock = lock
         self._events = LogFile(access.path / "events.jsonl")
         self._reads = access.path / "reads.jsonl"
