@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import inspect
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from mcp import MCPError
@@ -49,14 +49,14 @@ class _Server(MCPServer[Any]):
         return await self.desk.in_thread(lambda: run_resources(self.desk))
 
 
-def make_server(desk: Desk) -> MCPServer[Any]:
-    """The server of a desk that is open as long as it serves."""
+def make_server(desk: Desk, tools: Sequence[Tool] = TOOLS) -> MCPServer[Any]:
+    """The server of a desk that is open as long as it serves, with all tools or some of them."""
 
     async def strict(ctx: Any, call_next: Callable[[Any], Awaitable[Any]]) -> Any:
         """Tell a client that asks for what there is not, as the specification wants it."""
         given = ctx.params if isinstance(ctx.params, dict) else {}
         if ctx.method == "tools/call":
-            _known("tool", given.get("name"), {tool.name: None for tool in TOOLS})
+            _known("tool", given.get("name"), {tool.name: None for tool in tools})
         if ctx.method == "prompts/get":
             prompts = {one.name: one for one in await server.list_prompts()}
             _known("prompt", given.get("name"), prompts)
@@ -74,7 +74,7 @@ def make_server(desk: Desk) -> MCPServer[Any]:
         description="Search over the code around a frozen language model.",
         instructions=INSTRUCTIONS,
         icons=[ICON],
-        tools=[_made(tool, desk) for tool in TOOLS],
+        tools=[_made(tool, desk) for tool in tools],
         middleware=[strict],
         log_level="WARNING",
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import BaseModel, ConfigDict, Field
 
 from metaharness.messages import ModelSpec, Record
@@ -9,6 +11,20 @@ from metaharness.records import SCHEMA_VERSION, ObjectiveRecord, Role
 
 AGENT = "agent"
 """The proposer that is no part of this process: a coding agent that works with the tools."""
+
+Shown = Literal["scores", "scores+summaries", "full"]
+"""How much of the history a proposer may see. `scores`: sources and scores. `scores+summaries`: also what was written
+about candidates: hypotheses, reasoning, reports. `full`: also the raw traces."""
+Strategy = Literal["search", "best-of-n"]
+"""`search`: each candidate may build on all before it. `best-of-n`: each is written from the best baseline alone, with
+the others hidden; to compare with at equal budget."""
+AXES = (
+    "what is shown to the model: which examples, how many, in which order",
+    "what is remembered and how it is found again: stores, retrieval, similarity",
+    "how the model is asked: wording, structure, decomposition into several calls",
+    "how answers are read: parsing, checking, voting, asking again",
+)
+"""Exploitation axes that a prompt turns through when none are chosen."""
 
 
 class Budget(Record):
@@ -24,6 +40,50 @@ class Budget(Record):
     usd: float | None = Field(default=None, ge=0)
 
 
+class ProposerConfig(BaseModel):
+    """How the proposer of an unattended search works; a field that its kind has no use for says nothing."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    max_turns: int = Field(default=60, ge=1)
+    """Answers of its model in one session."""
+    timeout: float = Field(default=1800.0, gt=0)
+    """Seconds that one session may take."""
+    usd: float | None = Field(default=None, gt=0)
+    """Dollars that one session may cost; None sets no limit of its own."""
+    max_tokens: int = Field(default=16_000, ge=1)
+    """Length of one answer of its model."""
+    skill: str | None = None
+    """A file with the instructions: relative to the package, then to the working directory. None takes the one that is
+    shipped for this kind of proposer, `none` gives none."""
+    command: str | None = None
+    """What starts the agent of the proposer `command`; the task comes on its standard input."""
+    unjailed: bool = False
+    """Whether an agent program runs with the rights of this user instead of in a jail."""
+    destinations: tuple[str, ...] = ()
+    """Further `host:port` that a jailed agent program may reach, beside the endpoint of its model."""
+    files: tuple[str, ...] = ()
+    """Further files and folders that a jailed agent program may read, such as its own installation."""
+    environment: tuple[str, ...] = ()
+    """Names of environment variables that an agent program is given."""
+    candidates_per_proposal: int | None = Field(default=None, ge=1)
+    """Candidates asked for in one prompt of `chat`; None: as many as the round has places."""
+    top_k_sources: int = Field(default=3, ge=0)
+    """Best candidates whose source is in the prompt of `chat`, beside the baselines' best."""
+    reports_in_prompt: int = Field(default=10, ge=0)
+    """Newest reports in it."""
+    trace_errors: int = Field(default=5, ge=0)
+    """Failed cases of the incumbent in it."""
+    trace_successes: int = Field(default=2, ge=0)
+    """Solved cases of the incumbent in it."""
+    trace_max_chars: int = Field(default=2_000, ge=1)
+    """Length at which each of them is cut."""
+    summary_max_rows: int = Field(default=200, ge=50)
+    """Candidates in its table: all up to so many, and never fewer than the latest 50."""
+    axes: tuple[str, ...] = AXES
+    """Exploitation axes; each round's prompt names the next one first."""
+
+
 class RunConfig(BaseModel):
     """Everything a person chooses about a run. One value, passed down whole."""
 
@@ -36,6 +96,11 @@ class RunConfig(BaseModel):
     models: dict[Role, ModelSpec]
     proposer: str = "scripted"
     """What writes candidates; `agent`: whoever hands them in from outside, over MCP or with `submit`."""
+    proposing: ProposerConfig = ProposerConfig()
+    strategy: Strategy = "search"
+    history: Shown = "full"
+    memory: bool = False
+    """Whether lessons of earlier runs of the domain are offered to the proposer."""
     iterations: int = Field(default=10, ge=0)
     """Candidates to propose, baselines not counted."""
     candidates_per_round: int = Field(default=1, ge=1)

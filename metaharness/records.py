@@ -294,6 +294,10 @@ class Proposal:
     name: str = ""
     base: str | None = None
     """Reserved for candidates that are edits of a tree: the commit the files apply to."""
+    session: str = ""
+    """The session of the proposer that wrote it, below `sessions/`; empty where it was not written in one."""
+    reads: tuple[Mapping[str, Any], ...] = ()
+    """What its proposer had read, as `RunStore.append_read` returned it."""
 
 
 class ProposalRecord(Record):
@@ -318,7 +322,38 @@ class ProposalRecord(Record):
     """Handed in outside the search: it fills no slot of the proposer's rounds."""
     flags: list[str] = []
     """What to know before its score is believed, such as that it lists answers of single cases."""
+    session: str = ""
+    """Its transcript, tokens and cost: the folder below `sessions/`; empty where it was not written in a session."""
     submitted: str = ""
+
+
+class SessionRecord(Record):
+    """`session.json`: one session of a proposer."""
+
+    schema_version: int = SCHEMA_VERSION
+    round: int
+    proposer: str
+    model: str | None = None
+    """`provider:name`; None where the proposer does not tell."""
+    sealed_by: str = ""
+    """What kept the test split from it."""
+    state: str = "running"
+    """`running`; then how it ended: `done`, `failed`, `stopped`, or the limit that ended it, such as `turns`. A session
+    that was killed stays `running`."""
+    error: str | None = None
+    turns: int = 0
+    input_tokens: int = 0
+    """Of all its calls; what was read from or written to a provider's cache included."""
+    output_tokens: int = 0
+    usd: float | None = 0.0
+    """None: its price is not known, or nobody told what it used (`unmetered`)."""
+    unmetered: bool = False
+    """True where nobody told what it used: tokens and `usd` say nothing then."""
+    seconds: float = 0.0
+    iterations: list[int] = []
+    """The candidates it has handed in."""
+    started: str = ""
+    ended: str = ""
 
 
 class Event(Record):

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from contextlib import aclosing
+from contextlib import aclosing, asynccontextmanager
 
 import anyio
+from anyio.abc import TaskGroup
+from anyio.streams.memory import MemoryObjectSendStream
 
-from metaharness.errors import MetaharnessError
+from metaharness.errors import MetaharnessError, ModelFailure
 from metaharness.loading import read_baselines
 from metaharness.proposers import Proposer
 from metaharness.records import Proposal
@@ -33,7 +35,10 @@ async def search(run: Run, proposer: Proposer, *, confirm: Confirm | None = None
     await run.reopen()
     while (round_ := run.next_round()) is not None:
         with ungrouped():
-            async with anyio.create_task_group() as evaluations, aclosing(_proposals(run, proposer, round_)) as coming:
+            async with (
+                anyio.create_task_group() as evaluations,
+                aclosing(_proposals(run, proposer, round_, evaluations)) as coming,
+            ):
                 for iteration in round_.unfinished:
                     evaluations.start_soon(run.evaluate, iteration)
                 waiting: list[Iteration] = []
@@ -60,44 +65,64 @@ async def _confirmed(run: Run, confirm: Confirm | None) -> bool:
     return not run.stopping
 
 
-async def _proposals(run: Run, proposer: Proposer, round_: Round) -> AsyncGenerator[Proposal, None]:
-    """What is handed in for the round's open slots: baselines first, then what the proposer writes."""
-    if round_.number > 0:
-        async with aclosing(_written(run, proposer, round_)) as written:
-            async for proposal in written:
-                yield proposal
+async def _proposals(run: Run, proposer: Proposer, round_: Round, tasks: TaskGroup) -> AsyncGenerator[Proposal, None]:
+    """What is handed in for the round's open slots: baselines first, then what the proposer writes.
+
+    Whoever takes one has submitted it when asking for the next. After the last one the proposer is waited for: it may
+    still want to see what became of it, and report on it; whatever else it hands in is left.
+    """
+    if round_.number == 0:
+        baselines = read_baselines(round_.domain)
+        for slot in round_.open_slots:
+            if not run.stopping:
+                yield baselines[slot]
         return
-    baselines = read_baselines(round_.domain)
-    for slot in round_.open_slots:
-        if not run.stopping:
-            yield baselines[slot]
-
-
-async def _written(run: Run, proposer: Proposer, round_: Round) -> AsyncGenerator[Proposal, None]:
-    """At most one proposal per open slot. A proposer that fails ends its round, not the run."""
-    proposals: AsyncIterator[Proposal] | None = None
+    send, receive = anyio.create_memory_object_stream[tuple[Proposal, anyio.Event]](0)
+    writing = tasks.start_soon(_write, run, proposer, round_, send)
     left = len(round_.open_slots)
     try:
-        while left and not run.stopping:
-            try:
-                proposals = proposals or proposer.propose(round_)
-                proposal = _checked(await anext(proposals))
-            except StopAsyncIteration:
-                return
-            except MetaharnessError:
-                raise
-            except Exception as error:  # noqa: BLE001 - whatever a proposer does is a fact about this round
-                run.fail_proposer(error)
+        async for proposal, submitted in receive:
+            if run.stopping or not left:
                 return
             left -= 1
             yield proposal
+            submitted.set()
     finally:
-        close = getattr(proposals, "aclose", None)  # of a generator that had more to hand in
-        if close is not None:
-            await close()
+        writing.cancel()
+        receive.close()
+
+
+async def _write(
+    run: Run, proposer: Proposer, round_: Round, hand_in: MemoryObjectSendStream[tuple[Proposal, anyio.Event]]
+) -> None:
+    """The proposer at work, in a task of its own. One that fails ends its round, not the run; a stop ends it."""
+    with run.machinery.ends_at_stop(), hand_in:
+        try:
+            async with _ended(proposer.propose(round_)) as proposals:
+                async for proposal in proposals:
+                    submitted = anyio.Event()
+                    await hand_in.send((_checked(proposal), submitted))
+                    await submitted.wait()
+        except MetaharnessError as error:
+            if not isinstance(error, ModelFailure) or error.kind == "configuration":
+                raise
+            run.fail_proposer(error)
+        except Exception as error:  # noqa: BLE001 - whatever a proposer does is a fact about this round
+            run.fail_proposer(error)
 
 
 def _checked(proposal: object) -> Proposal:
     if not isinstance(proposal, Proposal):
         raise TypeError(f"it handed in a {type(proposal).__name__}, not a Proposal")
     return proposal
+
+
+@asynccontextmanager
+async def _ended(proposals: AsyncIterator[Proposal]) -> AsyncIterator[AsyncIterator[Proposal]]:
+    """Proposals of which no more are wanted after the block: a generator ends, with all that it had begun."""
+    try:
+        yield proposals
+    finally:
+        close = getattr(proposals, "aclose", None)
+        if close is not None:
+            await close()

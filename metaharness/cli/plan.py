@@ -20,7 +20,7 @@ from metaharness.cli.search import (
     PerRound,
     ProposerName,
     budget,
-    chosen_iterations,
+    with_iterations,
 )
 from metaharness.cli.text import counted, dollars
 
@@ -77,13 +77,11 @@ def plan(
     """Say what a search would take, and the smallest gain that it could see. Options as for `run`; nothing is asked."""
     from metaharness.configuration import RunConfig
 
-    chosen = options.domain_options(data, text_field, label_field, domain_option)
     config = RunConfig(
         domain=options.domain_reference(domain),
-        domain_options=chosen,
+        domain_options=options.domain_options(data, text_field, label_field, domain_option),
         models=options.models(model, base_url, judge),
         proposer=proposer,
-        iterations=chosen_iterations(iterations, proposer, domain, chosen),
         candidates_per_round=candidates_per_round,
         concurrency=concurrency,
         trials=trials,
@@ -92,7 +90,7 @@ def plan(
         **options.means(sandbox, sandbox_command, price, no_cache),
         budget=budget(budget_candidates, budget_cases, budget_calls, budget_tokens, budget_usd),
     )
-    _plan(config, probe, calibration, as_json=as_json)
+    _plan(with_iterations(config, iterations), probe, calibration, as_json=as_json)
 
 
 def _plan(config: RunConfig, ask: bool, calibration: Path | None, *, as_json: bool) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,6 +17,7 @@ from metaharness.cli.app import INTERRUPTED, command
 if TYPE_CHECKING:
     from metaharness.configuration import Budget, RunConfig
     from metaharness.run import Run
+    from metaharness.tools import Desk, Tool
 
 Iterations = Annotated[
     int | None, typer.Option("--iterations", "-n", min=0, help="Candidates to propose. Default: 10, or the script's.")
@@ -85,15 +86,15 @@ def run(
     asked: dict[str, Any] = {"patience": patience, "concurrency": concurrency, "trials": trials, "limit": limit}
     config = RunConfig(
         domain=options.domain_reference(domain),
-        domain_options=(chosen := options.domain_options(data, text_field, label_field, domain_option)),
+        domain_options=options.domain_options(data, text_field, label_field, domain_option),
         models=options.models(model, base_url, judge),
         proposer=proposer,
-        iterations=chosen_iterations(iterations, proposer, domain, chosen),
         candidates_per_round=candidates_per_round,
         seed=seed,
         **(asked | options.means(sandbox, sandbox_command, price, no_cache)),
         budget=budget(budget_candidates, budget_cases, budget_calls, budget_tokens, budget_usd),
     )
+    config = with_iterations(config, iterations)
     above = None if yes else ask_above
     _record(lambda: _create(config, root, name), Session(quiet, estimate=True, ask_above=above), as_json=as_json)
 
@@ -135,17 +136,22 @@ def _create(config: RunConfig, root: Path, name: str | None) -> Run:
     return run
 
 
-def chosen_iterations(wanted: int | None, proposer: str, domain: str, chosen: dict[str, str]) -> int:
-    """How many candidates to propose: as many as were asked for, but no more than a script has."""
+def with_iterations(config: RunConfig, wanted: int | None) -> RunConfig:
+    """The configuration with as many candidates to propose as were asked for, but no more than a script has.
+
+    Raises:
+        UsageError: The proposer cannot be had.
+    """
     from metaharness.loading import load_domain
-    from metaharness.proposers import open_proposer
+    from metaharness.proposers import check_proposer
     from metaharness.proposers.scripted import read_proposals
 
-    open_proposer(proposer)  # an unknown one is told before there is a run
-    if proposer != "scripted" or wanted == 0:
-        return 10 if wanted is None else wanted
-    available = len(read_proposals(load_domain(domain, chosen)))
-    return available if wanted is None else min(wanted, available)
+    check_proposer(config)
+    chosen = config.iterations if wanted is None else wanted
+    if config.proposer == "scripted" and wanted != 0:
+        available = len(read_proposals(load_domain(config.domain, config.domain_options)))
+        chosen = available if wanted is None else min(wanted, available)
+    return config.model_copy(update={"iterations": chosen})
 
 
 def budget(
@@ -155,6 +161,13 @@ def budget(
     from metaharness.configuration import Budget
 
     return Budget(candidates=candidates, case_evaluations=cases, calls=calls, tokens=tokens, usd=usd)
+
+
+def _server(desk: Desk, tools: Sequence[Tool]) -> Any:
+    """What an agent program is connected to; imported where one is, as that takes longer than a small search."""
+    from mcp_server import make_server
+
+    return make_server(desk, tools)
 
 
 def _record(open_run: Callable[[], Run], session: Session, *, as_json: bool) -> None:
@@ -200,7 +213,7 @@ class Session:
             run.listener = progress = Progress(run, quiet=self.quiet)
             progress.begin()
             asking = Asking(run, progress, above=self.ask_above, quiet=self.quiet) if self.estimate else None
-            doing = partial(search, run, open_proposer(run.config.proposer), confirm=asking)
+            doing = partial(search, run, open_proposer(run, serve=_server), confirm=asking)
             try:
                 reason = await until_signal(run, doing, progress.clear)
             except MetaharnessError:

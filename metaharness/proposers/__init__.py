@@ -2,30 +2,57 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from typing import Protocol
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
 
-from metaharness.configuration import AGENT
+from metaharness.configuration import AGENT, RunConfig
 from metaharness.errors import UsageError
 from metaharness.proposers.scripted import ScriptedProposer
 from metaharness.records import Proposal
-from metaharness.run import Round
+from metaharness.run import Round, Run
+
+if TYPE_CHECKING:
+    from metaharness.tools import Desk, Tool
 
 PROPOSERS = ("scripted", AGENT)
+
+Serve = Callable[["Desk", "Sequence[Tool]"], Any]
+"""Makes an MCP server that offers some tools of a desk: what an agent program is connected to."""
 
 
 class Proposer(Protocol):
     """Writes candidates for the open slots of a round, in their order."""
 
     def propose(self, round_: Round) -> AsyncIterator[Proposal]:
-        """At most one proposal per open slot. Nothing at all is a failed round, not an error."""
+        """At most one proposal per open slot. Nothing at all is a failed round, not an error.
+
+        It is asked for the next one once the one before was submitted: `round_.history` then has it. All of it runs in
+        one task, which is cancelled when the run is stopped.
+        """
         ...
 
 
-def open_proposer(name: str) -> Proposer:
-    """The proposer of that name. Raises UsageError when there is none."""
-    if name == "scripted":
-        return ScriptedProposer()
-    if name == AGENT:
+def check_proposer(config: RunConfig) -> None:
+    """Make sure that a run with this configuration gets a proposer, before there is a run.
+
+    Raises:
+        UsageError: There is none of that name, or something that it needs was not given.
+    """
+    if config.proposer not in PROPOSERS:
+        raise UsageError(f"no proposer {config.proposer!r}", hint=f"valid: {', '.join(PROPOSERS)}")
+
+
+def open_proposer(run: Run, *, serve: Serve | None = None) -> Proposer:
+    """The proposer that a run is configured with.
+
+    Args:
+        run: Open for recording.
+        serve: For proposers whose agent speaks MCP.
+
+    Raises:
+        UsageError: As `check_proposer`.
+    """
+    check_proposer(run.config)
+    if run.config.proposer == AGENT:
         return ScriptedProposer(())  # is never asked: a run that waits for an agent begins no round by itself
-    raise UsageError(f"no proposer {name!r}", hint=f"valid: {', '.join(PROPOSERS)}")
+    return ScriptedProposer()

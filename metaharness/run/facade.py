@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -69,11 +69,11 @@ class Run:
         evaluating = Evaluating(
             store, store, config, ground, machinery.runner, machinery.doors, ledger, self._case_ended
         )
-        self.recorder = Recorder(store, self.history, evaluating, self._tell)
+        self.recorder = Recorder(store, self.history, evaluating, self.note)
         self._rounds = Rounds(self.history, config, ledger, ground.domain, self.recorder.pairs_per_candidate)
-        self._warnings = Warnings(ledger, store, self._tell)
-        self._reserve = Reserve(self.history, ground.domain, ledger, self._tell)
-        self._watch = Watch(store, self.history, ground, self._tell)
+        self._warnings = Warnings(ledger, store, self.note)
+        self._reserve = Reserve(self.history, ground.domain, ledger, self.note)
+        self._watch = Watch(store, self.history, ground, self.note)
         self.partial = PartialEvaluations(self.recorder, self._watch.look, self._warnings.check)
 
     # -- opening and closing -------------------------------------------------------------------------------------
@@ -108,7 +108,7 @@ class Run:
         store = RunStore.create(root, record_factory(config, ground), name=name, redact=ground.redact)
         with closed_on_error(store):
             run = cls(store, ground, ledger, runner=runner, providers=providers)
-            run._tell("created", run=store.record.run_id)
+            run.note("created", run=store.record.run_id)
             run._reserve.keep()
         return run
 
@@ -141,7 +141,7 @@ class Run:
             run = cls(store, ground, ledger, runner=runner, providers=recording.providers, cache=cache)
             restore(ledger, run.history, charged_pairs(run.history, run.pairs_per_candidate))
             run.rebuild_summaries()
-            run._tell("opened", budget=ledger.limits.model_dump(exclude_none=True))
+            run.note("opened", budget=ledger.limits.model_dump(exclude_none=True))
             run._reserve.keep()
         return run
 
@@ -173,8 +173,8 @@ class Run:
         return self.machinery.stopping
 
     def stop(self) -> None:
-        """Start nothing new. What is in the air ends and is written."""
-        self.machinery.stopping = True
+        """Start nothing new. What is in the air ends and is written; a proposer that is writing is ended."""
+        self.machinery.stop()
 
     @property
     def unfinished(self) -> bool:
@@ -217,7 +217,7 @@ class Run:
             self._watch.look([iteration])
             if changed.score is not iteration.score:
                 verdict = self._rounds.verdict_again(changed)
-                self._tell("verdict", **verdict.model_dump())
+                self.note("verdict", **verdict.model_dump())
                 self.history.put(changed.number, verdict=verdict)
             self._watch.keep([changed])
         if missing:
@@ -240,15 +240,12 @@ class Run:
         """Why no further round begins; None while one may."""
         return self._rounds.why_over()
 
-    async def submit(
-        self, proposal: Proposal, *, by_hand: bool = False, reads: Sequence[Mapping[str, Any]] = ()
-    ) -> Iteration:
+    async def submit(self, proposal: Proposal, *, by_hand: bool = False) -> Iteration:
         """Record a candidate and send it up the ladder. What the ladder rejects is recorded too.
 
         Args:
             proposal: The candidate.
             by_hand: Whether it comes from outside the search; `hand_in` passes this.
-            reads: What its proposer had read, as `store.append_read` returned it.
 
         Raises:
             UsageError: The round has no open slot.
@@ -270,18 +267,17 @@ class Run:
             slot=slots[0],
             by_hand=by_hand,
             flags=found.flags,
-            reads=reads,
         )
         number = record.iteration
         self.history.add(Iteration(record))
-        self._tell("submitted", iteration=number, name=record.name, round=round_.number)
+        self.note("submitted", iteration=number, name=record.name, round=round_.number)
         self._warnings.check()
         if found.rejection is not None:
             return self._after_ladder(self.recorder.reject(number, found.rejection))
         with ungrouped():
             return self._after_ladder(await self.recorder.climb(number))
 
-    async def hand_in(self, proposal: Proposal, *, reads: Sequence[Mapping[str, Any]] = ()) -> Iteration:
+    async def hand_in(self, proposal: Proposal) -> Iteration:
         """Record a candidate from outside, in a round of its own, and send it up the ladder; `end_round` evaluates it.
 
         Raises:
@@ -293,7 +289,7 @@ class Run:
         for parent in proposal.parents:
             self.history.iteration(parent)
         round_ = self._begin(self._rounds.outside())
-        iteration = await self.submit(proposal, by_hand=not self._rounds.of_agent, reads=reads)
+        iteration = await self.submit(proposal, by_hand=not self._rounds.of_agent)
         if iteration.rejection is not None:
             self.close_round(round_)
         return self.history.iteration(iteration.number)
@@ -348,7 +344,7 @@ class Run:
         if outcome is None:
             return False
         closed, verdicts = outcome
-        self._tell("round_closed", **round_facts(closed, verdicts))
+        self.note("round_closed", **round_facts(closed, verdicts))
         self.history.close_round(closed)
         self._reserve.keep()
         for verdict in verdicts:
@@ -361,11 +357,11 @@ class Run:
     def fail_proposer(self, error: Exception) -> None:
         """The proposer of this round failed; the round ends with what it has handed in."""
         number = self._round.number if self._round is not None else None
-        self._tell("proposer_failed", round=number, error=f"{type(error).__name__}: {error}"[:2000])
+        self.note("proposer_failed", round=number, error=f"{type(error).__name__}: {error}"[:2000])
 
     def end(self, reason: str) -> None:
         """The search is over, or was stopped."""
-        self._tell("ended", reason=reason)
+        self.note("ended", reason=reason)
         self._derived.write(reason)
 
     def rebuild_summaries(self) -> None:
@@ -374,12 +370,13 @@ class Run:
 
     # -- inside --------------------------------------------------------------------------------------------------
 
-    def _tell(self, kind: str, /, **fields: Any) -> None:
+    def note(self, kind: str, /, **fields: Any) -> None:
+        """Record a fact, and tell the listener."""
         self.store.event(kind, **fields)
         self.listener(kind, fields)
 
     def _case_ended(self, number: int, trace: CaseTrace) -> None:
-        self._tell("case_ended", iteration=number, case_id=trace.case_id, trial=trace.trial, status=trace.status)
+        self.note("case_ended", iteration=number, case_id=trace.case_id, trial=trace.trial, status=trace.status)
         self._warnings.check()
 
     def _begin(self, round_: R) -> R:

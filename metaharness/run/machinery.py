@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from contextlib import AsyncExitStack
+from collections.abc import Iterator, Mapping
+from contextlib import AsyncExitStack, contextmanager
 from types import TracebackType
 from typing import Self
 
@@ -47,6 +47,7 @@ class Machinery:
             providers: Models to use instead of those the configuration names, by role.
         """
         self.stopping = False
+        self._ended_by_stop: list[anyio.CancelScope] = []
         self._gateway = Gateway(
             config.models,
             journal=journal,
@@ -67,6 +68,22 @@ class Machinery:
             runner = SandboxRunner(ground.material(self._pool, lambda: self.stopping))
         self.runner: CaseRunner = runner
         self.doors = Doors(self._gateway)
+
+    def stop(self) -> None:
+        """Start nothing new, and end at once what `ends_at_stop` surrounds."""
+        self.stopping = True
+        for scope in self._ended_by_stop:
+            scope.cancel()
+
+    @contextmanager
+    def ends_at_stop(self) -> Iterator[None]:
+        """Surrounds what is not worth waiting for once a stop was asked for, such as a proposer at work."""
+        with anyio.CancelScope() as scope:
+            self._ended_by_stop.append(scope)
+            try:
+                yield
+            finally:
+                self._ended_by_stop.remove(scope)
 
     async def __aenter__(self) -> Self:
         """Begin to keep workers warm."""

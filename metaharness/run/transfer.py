@@ -156,7 +156,7 @@ class Transfer:
             config = config.model_copy(update={"cache": cache})
         models = list(dict.fromkeys(models)) or [config.models["target"]]
         ledger = Ledger(budget or Budget(), PriceTable(config.prices))
-        ledger.check_prices([*models, *config.models.values()])
+        ledger.check_prices([*models, *(config.models[role] for role in ("judge",) if role in config.models)])
         # not the models of the run: what it was searched with may be out of reach by now
         recording = open_recording(path, None, providers or {"target": open_provider(models[0])})
         with closed_on_error(recording.store):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -81,7 +81,6 @@ class Iterations(Evaluations):
         slot: int,
         by_hand: bool = False,
         flags: Sequence[str] = (),
-        reads: Sequence[Mapping[str, Any]] = (),
     ) -> ProposalRecord:
         """Record a candidate under the next number.
 
@@ -93,7 +92,6 @@ class Iterations(Evaluations):
             slot: Its place within the round.
             by_hand: Whether it was handed in outside the search.
             flags: What to know before its score is believed.
-            reads: What the proposer had read, as `append_read` returned it; written only when there is any.
 
         Raises:
             CandidateError: A file name is not acceptable; no number was taken.
@@ -104,7 +102,7 @@ class Iterations(Evaluations):
         number = int(folder.name)
         try:
             record = self._write_candidate(
-                folder, proposal, reads, iteration=number, round=round, slot=slot, by_hand=by_hand, flags=list(flags)
+                folder, proposal, iteration=number, round=round, slot=slot, by_hand=by_hand, flags=list(flags)
             )
         except BaseException:
             with suppress(OSError):  # what cannot be removed is set aside when the number is taken again
@@ -346,15 +344,14 @@ class Iterations(Evaluations):
                 folder.mkdir()
         return folder
 
-    def _write_candidate(
-        self, folder: Path, proposal: Proposal, reads: Sequence[Mapping[str, Any]], **place: Any
-    ) -> ProposalRecord:
+    def _write_candidate(self, folder: Path, proposal: Proposal, **place: Any) -> ProposalRecord:
         contents = encode_files(proposal.files)
         layout = layout_of(proposal.files)
         write_files(folder, contents, layout)
         write_new(folder / "reasoning.md", self._text(proposal.reasoning))
-        if reads:
-            lines = [json_line(map_text(row, self._access.redact) if self._access.redact else row) for row in reads]
+        if proposal.reads:
+            redact = self._access.redact
+            lines = [json_line(map_text(row, redact) if redact else row) for row in proposal.reads]
             write_new(folder / "filesystem_reads.jsonl", b"".join(lines))
         record = ProposalRecord(
             **place,
@@ -366,6 +363,7 @@ class Iterations(Evaluations):
             axis=proposal.axis,
             components=list(proposal.components),
             predicted_effect=proposal.predicted_effect,
+            session=proposal.session,
             submitted=now(),
         )
         record = redacted(record, self._access.redact)

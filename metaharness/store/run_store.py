@@ -23,6 +23,7 @@ from metaharness.store.partials import Partials
 from metaharness.store.repair import repair
 from metaharness.store.runs import CONFIG, load_record, new_run_folder
 from metaharness.store.sealed import Sealed
+from metaharness.store.sessions import Sessions
 from metaharness.store.transfers import Transfers
 
 _GIVEN = frozenset({"number", "time"})
@@ -44,6 +45,7 @@ class RunStore(Iterations):
         self.sealed = Sealed(access)
         self.partials = Partials(access)
         self.transfers = Transfers(access)
+        self.sessions = Sessions(access)
         self._lock = lock
         self._events = LogFile(access.path / "events.jsonl")
         self._reads = access.path / "reads.jsonl"
@@ -168,7 +170,7 @@ class RunStore(Iterations):
     # --- what proposers read ---
 
     def append_read(self, *, path: str, size: int, tool: str, session: str) -> dict[str, Any]:
-        """Record that a proposer read something. Returns the line, for `add_iteration(reads=...)`.
+        """Record that a proposer read something. Returns the line, for `Proposal.reads`.
 
         Needs no lock: several processes may read one run, each for a proposer of its own.
 

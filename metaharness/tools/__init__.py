@@ -6,5 +6,6 @@ for tool in TOOLS: ...
 
 from metaharness.tools.catalogue import TOOLS, Answer, Tool
 from metaharness.tools.desk import Call, Desk, Settings
+from metaharness.tools.seat import seat_tools, seated
 
-__all__ = ["TOOLS", "Answer", "Call", "Desk", "Settings", "Tool"]
+__all__ = ["TOOLS", "Answer", "Call", "Desk", "Settings", "Tool", "seat_tools", "seated"]

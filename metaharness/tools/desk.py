@@ -21,7 +21,7 @@ from metaharness.holdout import read_opening
 from metaharness.run.bounds import bound_states, state_line
 from metaharness.run.summaries import read_ledger, run_status
 from metaharness.store import RunStore, TraceIndex, find_run, last_change, list_runs, may_begin
-from metaharness.tools.recordings import Recordings
+from metaharness.tools.recordings import Recordings, Writing
 
 _log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -42,6 +42,8 @@ class Settings:
     """The folder that candidates and domains may be read from."""
     run: str | None = None
     """The run that is meant where a call names none; None: the only open one."""
+    alone: bool = False
+    """Whether no other run may be named: `run` is then the only one there is."""
     config: Mapping[str, Any] = field(default_factory=dict)
     """Fields of the `RunConfig` of runs that `start_run` begins: models, budget, sandbox, and so on. Without `domain` a
     call names one."""
@@ -86,7 +88,13 @@ class Known:
 class Desk:
     """The runs under one root, as the tools reach them. An async context manager."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, recordings: Writing | None = None) -> None:
+        """Open it over the runs of a root.
+
+        Args:
+            settings: What a person has decided.
+            recordings: How runs are written to; None opens and records them here.
+        """
         self.settings = settings
         self.session = secrets.token_hex(4)
         """Tells the reads of this desk from those of others."""
@@ -96,7 +104,7 @@ class Desk:
         self._reads: dict[Path, list[dict[str, Any]]] = {}
         self._group = anyio.create_task_group()
         self._reading = anyio.CapacityLimiter(1)
-        self.recordings = Recordings(self._group)
+        self.recordings: Writing = recordings or Recordings(self._group)
 
     async def __aenter__(self) -> Self:
         await self._group.__aenter__()
@@ -131,6 +139,8 @@ class Desk:
             UsageError: There is none, or more than one may be meant; the hint lists them.
         """
         name = run or self.settings.run
+        if self.settings.alone and run and run != self.settings.run:
+            raise UsageError(f"there is no run {run!r:.100} here", hint="leave `run` out")
         if name:
             return self._inside(find_run(self.settings.root, name))
         runs = list_runs(self.settings.root)

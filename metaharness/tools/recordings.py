@@ -9,18 +9,20 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager, nullcontext
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import anyio
 from anyio.abc import TaskGroup
 
-from metaharness.errors import MetaharnessError, RunLockedError
-from metaharness.records import LEARN
+from metaharness.errors import MetaharnessError, RunLockedError, UsageError
+from metaharness.history import History
+from metaharness.records import LEARN, Proposal
 from metaharness.run import Run
 from metaharness.run.outside import pause
 from metaharness.run.ungroup import ungrouped
+from metaharness.scoring.scoreboard import Iteration
 
 _log = logging.getLogger(__name__)
 
@@ -120,6 +122,38 @@ class Job:
         return self.ended / max(time.monotonic() - self.began, 1e-9)
 
 
+class Writing(Protocol):
+    """How the tools write to runs: by opening them here, or through the search that records one."""
+
+    def job(self, path: Path) -> Job | None:
+        """What goes on in a run; None when nothing does."""
+        ...
+
+    def recording(self, path: Path, *, in_turn: bool = False) -> AbstractAsyncContextManager[Run]:
+        """A run, open for recording as long as the block lasts."""
+        ...
+
+    async def hand_in(self, path: Path, proposal: Proposal) -> Iteration:
+        """Record a candidate and send it up the ladder."""
+        ...
+
+    async def begin(self, opening: Opening, doing: Doing) -> tuple[Run, Job]:
+        """Begin a run, and a job in it."""
+        ...
+
+    async def work(self, path: Path, doing: Doing) -> Job:
+        """Begin a job in a run, or pick up the one that goes on there."""
+        ...
+
+    async def stop(self, path: Path) -> None:
+        """Start nothing new in a run; what is in the air ends and is written."""
+        ...
+
+    def stop_all(self) -> None:
+        """Start nothing new anywhere."""
+        ...
+
+
 class Recordings:
     """All runs that this process records."""
 
@@ -150,6 +184,19 @@ class Recordings:
                 yield run
         finally:
             recording.leave()
+
+    async def hand_in(self, path: Path, proposal: Proposal) -> Iteration:
+        """Record a candidate and send it up the ladder.
+
+        Raises:
+            MetaharnessError: An evaluation goes on or has to come first, the run cannot be opened or takes no further
+                candidate.
+        """
+        if self.job(path) is not None:
+            raise UsageError("an evaluation goes on, so none can be handed in", hint="call evaluate to wait for it")
+        async with self.recording(path, in_turn=True) as run:
+            _require_evaluated(run.history)
+            return await run.hand_in(proposal)
 
     async def begin(self, opening: Opening, doing: Doing) -> tuple[Run, Job]:
         """Begin a run, and a job in it.
@@ -241,3 +288,10 @@ class Recordings:
             with anyio.CancelScope(shield=True):
                 await recording.closed.wait() if recording.users == 0 else None
             job.done.set()
+
+
+def _require_evaluated(history: History) -> None:
+    last = history.iterations[-1] if len(history) else None
+    if last is None or last.proposal.round >= len(history.closed_rounds):
+        what = "the baselines are" if not history.closed_rounds or last is None else f"iteration {last.number:03d} is"
+        raise UsageError(f"{what} not evaluated yet, so none can be handed in", hint="call evaluate first")

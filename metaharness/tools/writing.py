@@ -266,16 +266,13 @@ async def write_harness(
         predicted_effect=predicted_effect or found.predicted_effect,
         name=name,
     )
-    _require_idle(desk.recordings.job(where))
-    async with desk.recordings.recording(where, in_turn=True) as recorded:
-        _require_evaluated(recorded.history)
-        reads, known = desk.take_reads(where), len(recorded.history)
-        try:
-            one = await recorded.hand_in(proposal, reads=reads)
-        except MetaharnessError:
-            if len(recorded.history) == known:
-                desk.give_back_reads(where, reads)
-            raise
+    reads, known = desk.take_reads(where), len(desk.history(where))
+    try:
+        one = await desk.recordings.hand_in(where, replace(proposal, reads=tuple(reads)))
+    except MetaharnessError:
+        if len(desk.history(where)) == known:
+            desk.give_back_reads(where, reads)
+        raise
     rejection = one.rejection
     return Written(
         run=where.name,
@@ -286,18 +283,6 @@ async def write_harness(
         flags=one.proposal.flags,
         note="mend it and hand it in again" if rejection is not None else f"call evaluate(iteration={one.number})",
     )
-
-
-def _require_idle(job: Job | None) -> None:
-    if job is not None:
-        raise UsageError("an evaluation goes on, so none can be handed in", hint="call evaluate to wait for it")
-
-
-def _require_evaluated(history: History) -> None:
-    last = history.iterations[-1] if len(history) else None
-    if last is None or last.proposal.round >= len(history.closed_rounds):
-        what = "the baselines are" if not history.closed_rounds or last is None else f"iteration {last.number:03d} is"
-        raise UsageError(f"{what} not evaluated yet, so none can be handed in", hint="call evaluate first")
 
 
 def _told(rejection: Rejection) -> str:

@@ -70,6 +70,7 @@ ALSO_IMPORTED = {
     "metaharness/gateway/providers/anthropic.py": ("anthropic",),  # the extra of that name
     "metaharness/gateway/providers/openai.py": ("openai",),  # the extra of that name
     "metaharness/cli/serve.py": ("mcp_server",),  # the server beside this package, which imports it
+    "metaharness/cli/search.py": ("mcp_server",),  # for proposers whose agent speaks MCP
     "metaharness/store/trace_file.py": ("pydantic_core",),  # as below
     "metaharness/store/encoding.py": ("pydantic_core",),  # comes with pydantic, which asks for one exact version of it
 }

@@ -38,7 +38,7 @@ def run(tmp_path: Path) -> Path:
     """A closed run with every kind of record: one scored candidate, one rejected, an opened test with its result."""
     with new_run(tmp_path / "runs") as store:
         reads = [store.append_read(path="x", size=1, tool="read", session="s")]
-        store.add_iteration(proposal(), round=0, slot=0, reads=reads)
+        store.add_iteration(proposal(reads=tuple(reads)), round=0, slot=0)
         store.add_iteration(proposal("class Harness: pass\n"), round=0, slot=1)
         store.reject(1, Rejection(stage="interface", message="no"))
         for number in range(3):

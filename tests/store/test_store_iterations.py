@@ -197,7 +197,7 @@ def test_a_candidate_of_another_run_is_taken_over_whole_without_its_evaluation(t
     with new_run(tmp_path, "source") as source, new_run(tmp_path, "fork") as fork:
         files = {"harness.py": "class Harness: ...\n", "prompts/system.txt": "Be brief.\n"}
         read = source.append_read(path="iterations/000/harness.py", size=12, tool="read", session="s")
-        source.add_iteration(Proposal(files=files, reasoning="because", name="first"), round=0, slot=0, reads=[read])
+        source.add_iteration(Proposal(files=files, reasoning="because", name="first", reads=(read,)), round=0, slot=0)
         source.append_trace(0, trace())
         source.write_score(0, score())
         source.write_report(0, "better\n")

@@ -21,7 +21,9 @@ def record_everything(store: RunStore) -> None:
     reads = [store.append_read(path=said, size=1, tool=said, session=said)]
     words = {"hypothesis": said, "axis": said, "components": (said,), "predicted_effect": said, "name": said}
     handed_in = proposal(**words)
-    store.add_iteration(type(handed_in)(files=handed_in.files, reasoning=said, **words), round=0, slot=0, reads=reads)
+    store.add_iteration(
+        type(handed_in)(files=handed_in.files, reasoning=said, reads=tuple(reads), **words), round=0, slot=0
+    )
     failed = entry(1).call.model_copy(
         update={
             "request": {SECRET: [{"content": said}]},

@@ -258,7 +258,7 @@ def test_opening_for_recording_passes_every_entry_on_in_order(store: RunStore) -
 
 def test_reads_are_returned_for_the_candidate_they_led_to(store: RunStore) -> None:
     rows = [store.append_read(path=f"iterations/00{n}", size=n, tool="read", session="s1") for n in range(2)]
-    number = store.add_iteration(proposal(), round=1, slot=0, reads=rows).iteration
+    number = store.add_iteration(proposal(reads=tuple(rows)), round=1, slot=0).iteration
     assert list(store.iteration_reads(number)) == rows == list(store.reads())
     assert not (store.path / "iterations/000/filesystem_reads.jsonl").exists()
 

@@ -29,7 +29,7 @@ def run(tmp_path: Path) -> Path:
     """A closed run with three lines in every log."""
     with new_run(tmp_path) as store:
         reads = [store.append_read(path="x", size=1, tool="read", session="s") for _ in range(3)]
-        store.add_iteration(proposal(), round=0, slot=0, reads=reads)
+        store.add_iteration(proposal(reads=tuple(reads)), round=0, slot=0)
         store.sealed.write_opening({"winner": 0})
         for number in range(3):
             store.journal.append(entry(number))
