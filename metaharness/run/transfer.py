@@ -324,7 +324,13 @@ def _given(recording: Recording, data: str, options: Mapping[str, str]) -> Asked
     config = recording.store.record.config
     chosen = {**config.domain_options, **options, "data": data}
     domain = load_domain(config.domain, chosen)
-    holdout = Holdout(recording.store, domain)
+    try:
+        holdout = Holdout(recording.store, domain)
+    except UsageError as error:
+        raise UsageError(
+            f"the data in {data} has no test cases",
+            hint="its test split is asked: write it there, as that of the run's",
+        ) from error
     cases = holdout.cases()
     train = split_cases(domain, Split.TRAIN)
     ordered = {case.id: case for case in in_order(cases, config.seed)}
