@@ -226,26 +226,32 @@ class Transfer:
 
     def _opened(self, asked: Asked) -> int | None:
         """Which look it is; the opening is on disk when this returns."""
-        if asked.test_hash is None or asked.data is None:
+        if asked.test_hash is None:
             return None
-        found = self.store.transfers.opening(asked.test_hash)
+        opening = self._opening(asked.test_hash, asked)
+        told = (event.model_dump()["test_hash"] for event in self.store.events("transfer_opened"))
+        if asked.test_hash not in told:  # also where a process was killed right after it had written the opening
+            self.store.event("transfer_opened", data=asked.data, look=opening.look, test_hash=opening.test_hash)
+        return opening.look
+
+    def _opening(self, test_hash: str, asked: Asked) -> TransferOpening:
+        """The one that is recorded, or a new one."""
+        found = self.store.transfers.opening(test_hash)
         if found is not None:
-            return TransferOpening.model_validate(found).look
+            return TransferOpening.model_validate(found)
         root = self.store.path.resolve().parent
         with openings_locked(root):
-            earlier = sum(one.get("test_hash") == asked.test_hash for _, one in openings(root))
             opening = TransferOpening(
                 run=self.store.record.run_id,
                 opened=now(),
-                data=asked.data,
-                look=1 + earlier,
-                test_hash=asked.test_hash,
+                data=asked.data or "",
+                look=1 + sum(one.get("test_hash") == test_hash for _, one in openings(root)),
+                test_hash=test_hash,
                 cases=len(asked.ground.cases),
                 candidates={one.number: one.proposal.candidate_hash for one in self.candidates},
             )
-            self.store.transfers.write_opening(asked.test_hash, opening.model_dump(mode="json"))
-        self.store.event("transfer_opened", data=asked.data, look=opening.look, test_hash=opening.test_hash)
-        return opening.look
+            self.store.transfers.write_opening(test_hash, opening.model_dump(mode="json"))
+        return opening
 
     async def _cell(self, asked: Asked, spec: ModelSpec) -> dict[int, Score] | None:
         """The score of every candidate, by number; None when a stop came between."""
@@ -329,7 +335,7 @@ def _given(recording: Recording, data: str, options: Mapping[str, str]) -> Asked
     except UsageError as error:
         raise UsageError(
             f"the data in {data} has no test cases",
-            hint="its test split is asked: write it there, as that of the run's",
+            hint="what is asked there is its test split",
         ) from error
     cases = holdout.cases()
     train = split_cases(domain, Split.TRAIN)

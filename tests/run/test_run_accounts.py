@@ -151,6 +151,8 @@ async def test_ledger_journal_traces_and_cost_agree_after_failures_retries_resum
         with Finishing.open(run) as finishing:
             assert await finishing.run() is not None
             assert_one_story(run, finishing.spent.model_dump())
+            counted = read_cost(recorded(run))["spent"]["case_evaluations"]
+            assert finishing.spent.case_evaluations == counted
     rows = {(row["iteration"], row["sealed"]): row["calls"] for row in read_cost(recorded(run))["by_iteration"]}
     assert {number for number, _ in rows} == {0, 1, 2, 3, 4, None}, "None: what was evaluated beside the iterations"
     assert [number for number, sealed in rows if sealed], "the sealed test has rows of its own"
