@@ -15,12 +15,14 @@ from run_kit import (
     Toy,
     assert_complains,
     assert_nothing_twice,
+    count_lines,
     finish,
     harness,
     lines,
     recorded,
     say,
     started,
+    wait_until,
     write_toy,
 )
 
@@ -221,6 +223,30 @@ def test_another_process_takes_its_turn(path: Path, tmp_path: Path) -> None:
         (case, 1.0, "ok") for case in ASKED
     ]
     assert len(lines(path / "calls.jsonl")) == 3, "what the first process has asked is known"
+
+
+def test_killed_in_the_middle_no_completed_call_is_repeated(tmp_path: Path) -> None:
+    toy = write_toy(tmp_path / "domain", cases=12, delay_ms=20)
+    run = Run.create(toy.config(concurrency=1), tmp_path / "runs", name="first")
+    path, cases = run.store.path, run.partial.case_ids
+    run.store.close()
+    file = tmp_path / "mine.py"
+    file.write_text(OTHER)
+    asking = ["evaluate-cases", path, file, *(part for case in cases for part in ("--case", case))]
+    with started(*asking) as process:
+        assert wait_until(process, lambda: count_lines(path / "calls.jsonl") > 3)
+        process.kill()
+        process.wait()
+    kept = [line["key"] for line in lines(path / "calls.jsonl")]
+    assert len(kept) < 12
+    page = say(*asking, "--json").page
+    assert {one["status"] for one in page["cases"]} == {"ok"}
+    assert [line["key"] for line in lines(path / "calls.jsonl")][: len(kept)] == kept
+    assert count_lines(path / "calls.jsonl") == 12
+    assert_nothing_twice(path)
+    again = Run.open(path)
+    again.store.close()
+    assert again.spent.case_evaluations == read_spent(recorded(path)).case_evaluations > 12
 
 
 def test_the_command_says_what_the_ladder_stops(path: Path, tmp_path: Path) -> None:
