@@ -45,6 +45,7 @@ AskAbove = Annotated[
     metaharness run --domain text_classification --data DATA --text-field question --label-field answer
     metaharness run -d my_domain -m anthropic:claude-haiku-4-5 -n 20 -k 2 --patience 4 --budget-calls 5000
     metaharness run -d my_domain -m openai:qwen3 --price openai:qwen3=0.6,2.5 --budget-usd 20 --ask-above 5
+    metaharness run -d my_domain --objective usd:min --objective harness_chars:min
     """
 )
 def run(
@@ -65,6 +66,7 @@ def run(
     concurrency: options.Concurrency = 8,
     trials: options.Trials = 1,
     limit: options.Limit = None,
+    objective: options.Objectives = None,
     seed: options.Seed = 0,
     sandbox: options.Sandbox = "auto",
     sandbox_command: options.SandboxCommand = None,
@@ -83,14 +85,13 @@ def run(
     """Search: score the baselines, then let a proposer write better harnesses, round after round."""
     from metaharness.configuration import RunConfig
 
-    asked: dict[str, Any] = {"patience": patience, "concurrency": concurrency, "trials": trials, "limit": limit}
+    asked = {"patience": patience, **options.scored(trials, limit, concurrency, seed, objective)}
     config = RunConfig(
         domain=options.domain_reference(domain),
         domain_options=options.domain_options(data, text_field, label_field, domain_option),
         models=options.models(model, base_url, judge),
         proposer=proposer,
         candidates_per_round=candidates_per_round,
-        seed=seed,
         **(asked | options.means(sandbox, sandbox_command, price, no_cache)),
         budget=budget(budget_candidates, budget_cases, budget_calls, budget_tokens, budget_usd),
     )

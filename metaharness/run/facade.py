@@ -260,7 +260,7 @@ class Run:
             self.ledger.charge_candidate()
         self.ledger.charge_case_evaluations(self.recorder.pairs_per_candidate)
         found = self.recorder.admit(proposal.files, baseline=round_.number == 0)
-        parents = proposal.parents or ((round_.incumbent.number,) if round_.incumbent is not None else ())
+        parents = proposal.parents or ((round_.parent.number,) if round_.parent is not None else ())
         record = self.store.add_iteration(
             replace(proposal, files=found.files, parents=parents),
             round=round_.number,

@@ -45,7 +45,7 @@ class CaseResult:
     """The primary objective, in its unit; its worst where the candidate failed, None where the case is missing (its
     status says why) or was not asked."""
     values: Mapping[str, float | None]
-    """Every objective by name, likewise."""
+    """Every objective by name, likewise; None also where it is not that of one case, as the length of a harness."""
     output: Any
     """What the harness answered; None also where it gave no answer."""
     trace: CaseTrace | None

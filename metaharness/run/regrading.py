@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
@@ -322,6 +323,7 @@ class Regrading:
                 return
             made = make_score(
                 tally,
+                files=partial(self.store.files, number),
                 iteration=number,
                 split=old.split,
                 sandbox=old.sandbox,

@@ -146,7 +146,9 @@ async def seated(run: Run, round_: Round, session: Session, workspace: Path, wor
         work: The agent at work. What it raises comes out of here, once what it had handed in is with the search.
     """
     failed: list[Exception] = []
-    settings = Settings(root=run.store.path.parent, project=workspace, run=run.store.path.name, alone=True)
+    settings = Settings(
+        root=run.store.path.parent, project=workspace, run=run.store.path.name, alone=True, session=session.name
+    )
 
     async def working(seat: Seat) -> None:
         try:

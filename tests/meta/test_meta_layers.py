@@ -31,6 +31,7 @@ LEVEL = {unit: level for level, units in LAYERS.items() for unit in units}
 SIDEWAYS = {
     ("records", "messages"): "a record of a run names the model it was made with",
     ("records", "limits"): "a plan says what its evaluation may use",
+    ("configuration", "errors"): "what a person has chosen wrongly is wrong usage",
     ("configuration", "messages"): "it names the models of a run",
     ("configuration", "records"): "`config.json` is a record beside the others",
     ("limits", "messages"): "limits travel as every record does",
