@@ -15,7 +15,7 @@ from typing import Any, get_args
 
 import pytest
 from mcp import Client
-from run_kit import harness, proposals_of, write_toy
+from run_kit import SYNTAX_ERROR, harness, proposals_of, write_toy
 from tools_kit import Agent, Refused
 
 from mcp_server import make_server
@@ -42,7 +42,7 @@ WRITTEN = [
     )
     for name, proposal in zip(
         ("good", "broken", "other"),
-        proposals_of(harness("good"), "import nothing_there\n", harness("x")),
+        proposals_of(harness("good"), SYNTAX_ERROR, harness("x")),
         strict=True,
     )
 ]
@@ -176,4 +176,4 @@ def test_no_test_case_and_no_evaluator_is_in_any_golden_file(level: Shown) -> No
     assert "test item" not in shown
     assert "class Exact" not in shown
     assert ("TAKEAWAY of good" in shown) == (level != "scores")
-    assert ("eval_trace.jsonl" in shown) == (level == "full")
+    assert ("[answer]" in shown) == (level == "full")
