@@ -25,8 +25,8 @@ from metaharness.records import LEARN, MISSING, CaseTrace, EvaluationPlan, Rejec
 from metaharness.run.bounds import amount
 from metaharness.run.evaluating import Pair
 from metaharness.run.recorder import Recorder
-from metaharness.run.ungroup import ungrouped
 from metaharness.scoring.measures import measure
+from metaharness.ungroup import ungrouped
 
 Source = str | Mapping[str, str] | Path
 """A candidate: the text of its `harness.py`, its files as text by relative path, or where it lies."""

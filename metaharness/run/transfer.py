@@ -34,9 +34,9 @@ from metaharness.run.evaluating import Evaluating
 from metaharness.run.ground import Ground, in_order
 from metaharness.run.machinery import Machinery
 from metaharness.run.recording import Recording, closed_on_error, open_recording
-from metaharness.run.ungroup import ungrouped
 from metaharness.scoring.scoreboard import Iteration
 from metaharness.store import RunStore, command_on, openings, openings_locked
+from metaharness.ungroup import ungrouped
 
 Listener = Callable[[str, Mapping[str, Any]], None]
 
