@@ -45,6 +45,7 @@ def summary_row(iteration: Iteration, primary: str) -> dict[str, Any]:
         "verdict": verdict.verdict if verdict is not None else None,
         "rejected": {"stage": rejection.stage, "message": rejection.message} if rejection is not None else None,
         "flags": proposal.flags,
+        "inherited": proposal.inherited,
         "submitted": proposal.submitted,
         "finished": score.finished if score is not None else None,
         "spent": score.spent.model_dump() if score is not None else None,
@@ -125,7 +126,7 @@ def read_ledger(history: History) -> Ledger:
     ledger = Ledger(bounds_now(history.store), PriceTable(config.prices), clock=lambda: 0.0)
     journals = (history.store.journal, sealed_journal(history.store))
     ledger.restore((entry.attribution.role, entry.call) for journal in journals for entry in journal.entries())
-    restore(ledger, history, evaluated_pairs(history))
+    restore(ledger, history, counted_pairs(history))
     return ledger
 
 
@@ -135,15 +136,20 @@ def restore(ledger: Ledger, history: History, case_evaluations: int) -> None:
     ledger.restore((), candidates=proposed(history), case_evaluations=case_evaluations, seconds=seconds)
 
 
+def counted_pairs(history: History) -> int:
+    """How many pairs have been counted once the search is over: evaluated, tried beside it, and of the sealed test."""
+    store = history.store
+    return evaluated_pairs(history) + beside_pairs(store) + sealed_spent(store).case_evaluations
+
+
 def evaluated_pairs(history: History) -> int:
-    """How many pairs have been evaluated, missing ones included, over the search and the sealed test."""
-    pairs = sum(evaluated(history, iteration) for iteration in history)
-    return pairs + beside_pairs(history.store) + sealed_spent(history.store).case_evaluations
+    """How many pairs of the run's own candidates have been evaluated; those of inherited ones count elsewhere."""
+    return sum(evaluated(history, one) for one in history if not one.is_inherited)
 
 
 def proposed(history: History) -> int:
-    """How many candidates count against their bound: neither baselines nor what was handed in by hand."""
-    return sum(not iteration.is_baseline and not iteration.proposal.by_hand for iteration in history)
+    """How many candidates count against their bound: neither baselines, nor what was handed in by hand or inherited."""
+    return sum(not one.is_baseline and not one.proposal.by_hand and not one.is_inherited for one in history)
 
 
 def beside_pairs(store: RunStore) -> int:
@@ -158,7 +164,8 @@ def charged_pairs(history: History, planned: int) -> int:
         history: The run.
         planned: Pairs per candidate: all of them are counted unless it was rejected.
     """
-    counted = (planned if one.rejection is None else evaluated(history, one) for one in history)
+    own = (one for one in history if not one.is_inherited)
+    counted = (planned if one.rejection is None else evaluated(history, one) for one in own)
     return sum(counted) + beside_pairs(history.store)
 
 
@@ -185,6 +192,8 @@ def run_status(history: History) -> str:
         for event in history.store.events(kind):
             if last is None or event.number > last.number:
                 last = event
+    if last is not None and last.kind == "created" and history.record.forked_at is not None:
+        return "forked, and not gone on with yet"
     if last is None or last.kind != "ended":
         return "running or interrupted"
     return str(last.model_dump().get("reason", "ended"))
