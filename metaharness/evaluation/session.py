@@ -168,7 +168,8 @@ class Session:
     async def _run(self, frame: dict[str, Any], case_id: str, trial: int, seconds: float) -> Ended:
         if self.lost is not None:
             return Ended(error=self.lost, lost=True)
-        attribution = Attribution(iteration=self._plan.iteration, case_id=case_id, trial=trial)
+        plan = self._plan
+        attribution = Attribution(iteration=plan.iteration, partial=plan.partial, case_id=case_id, trial=trial)
         scope = Scope(attribution, seconds, self._plan.limits.calls_per_case)
         self._scopes[scope.number] = scope
         try:
