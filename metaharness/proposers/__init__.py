@@ -14,7 +14,7 @@ from metaharness.run import Round, Run
 if TYPE_CHECKING:
     from metaharness.tools import Desk, Tool
 
-PROPOSERS = ("scripted", AGENT)
+PROPOSERS = ("scripted", "tool-loop", AGENT)
 
 Serve = Callable[["Desk", "Sequence[Tool]"], Any]
 """Makes an MCP server that offers some tools of a desk: what an agent program is connected to."""
@@ -37,6 +37,7 @@ def check_proposer(config: RunConfig) -> None:
 
     Raises:
         UsageError: There is none of that name, or something that it needs was not given.
+        ConfigurationError: A package or a key is missing.
     """
     if config.proposer not in PROPOSERS:
         raise UsageError(f"no proposer {config.proposer!r}", hint=f"valid: {', '.join(PROPOSERS)}")
@@ -47,6 +48,10 @@ def check_proposer(config: RunConfig) -> None:
             "the candidates of one round are written together, and those of best-of-n independently",
             hint="leave out --candidates-per-round; n is --iterations",
         )
+    if config.proposer == "tool-loop":
+        from metaharness.proposers.tool_loop import check_tool_loop  # noqa: PLC0415 - loaded for this kind alone
+
+        check_tool_loop(config)
 
 
 def open_proposer(run: Run, *, serve: Serve | None = None) -> Proposer:
@@ -60,6 +65,10 @@ def open_proposer(run: Run, *, serve: Serve | None = None) -> Proposer:
         UsageError: As `check_proposer`.
     """
     check_proposer(run.config)
+    if run.config.proposer == "tool-loop":
+        from metaharness.proposers.tool_loop import ToolLoopProposer  # noqa: PLC0415 - as above
+
+        return ToolLoopProposer(run)
     if run.config.proposer == AGENT:
         return ScriptedProposer(())  # is never asked: a run that waits for an agent begins no round by itself
     return ScriptedProposer()
