@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
+
+from anyio.abc import ByteStream
 
 from metaharness.configuration import AGENT, RunConfig
 from metaharness.errors import UsageError
@@ -14,10 +16,14 @@ from metaharness.run import Round, Run
 if TYPE_CHECKING:
     from metaharness.tools import Desk, Tool
 
-PROPOSERS = ("scripted", "tool-loop", AGENT)
+PROPOSERS = ("scripted", "tool-loop", "command", AGENT)
 
 Serve = Callable[["Desk", "Sequence[Tool]"], Any]
 """Makes an MCP server that offers some tools of a desk: what an agent program is connected to."""
+
+
+Converse = Callable[["Desk", "Sequence[Tool]", ByteStream], Awaitable[None]]
+"""Serves some tools of a desk over one connection, until the client goes."""
 
 
 class Proposer(Protocol):
@@ -52,14 +58,19 @@ def check_proposer(config: RunConfig) -> None:
         from metaharness.proposers.tool_loop import check_tool_loop  # noqa: PLC0415 - loaded for this kind alone
 
         check_tool_loop(config)
+    if config.proposer == "command":
+        from metaharness.proposers.command import check_command  # noqa: PLC0415 - as above
+
+        check_command(config)
 
 
-def open_proposer(run: Run, *, serve: Serve | None = None) -> Proposer:
+def open_proposer(run: Run, *, serve: Serve | None = None, converse: Converse | None = None) -> Proposer:
     """The proposer that a run is configured with.
 
     Args:
         run: Open for recording.
-        serve: For proposers whose agent speaks MCP.
+        serve: For proposers whose agent speaks MCP within this process.
+        converse: For those whose agent does in a process of its own.
 
     Raises:
         UsageError: As `check_proposer`.
@@ -69,6 +80,10 @@ def open_proposer(run: Run, *, serve: Serve | None = None) -> Proposer:
         from metaharness.proposers.tool_loop import ToolLoopProposer  # noqa: PLC0415 - as above
 
         return ToolLoopProposer(run)
+    if run.config.proposer == "command":
+        from metaharness.proposers.command import CommandProposer  # noqa: PLC0415 - jails are not needed elsewhere
+
+        return CommandProposer(run, converse)
     if run.config.proposer == AGENT:
         return ScriptedProposer(())  # is never asked: a run that waits for an agent begins no round by itself
     return ScriptedProposer()

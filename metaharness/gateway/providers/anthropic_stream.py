@@ -61,11 +61,6 @@ class StreamedMessage:
         ]
 
     @property
-    def text(self) -> str:
-        """All that it says, without what it thought."""
-        return "".join(block["text"] for _, block in sorted(self._blocks.items()) if block["type"] == "text")
-
-    @property
     def cut_call(self) -> str | None:
         """The id of the tool call in which it was cut off; None where it was not."""
         if self.stop_reason not in ("max_tokens", "model_context_window_exceeded") or not self._blocks:
