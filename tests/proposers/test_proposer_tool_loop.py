@@ -234,6 +234,8 @@ async def test_an_endpoint_that_fails_once_is_asked_again(tmp_path: Path, first:
     assert evaluated(ended) == [("other", "complete")]
     assert (ended.session().state, ended.session().turns) == ("done", 5)
     assert len(ended.requests) == 6
+    begun = first.fault in ("cut", "garble")  # what an answer had used before it broke off is paid for
+    assert ended.ledger.totals["proposer", "anthropic:writer"].calls == 5 + begun
 
 
 async def test_a_call_that_does_not_fit_is_answered_with_what_is_valid(tmp_path: Path) -> None:
