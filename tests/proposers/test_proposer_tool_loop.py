@@ -23,7 +23,7 @@ from metaharness.messages import ModelSpec
 from metaharness.proposers import check_proposer, open_proposer
 from metaharness.proposers.toolbox import Toolbox
 from metaharness.records import SessionRecord
-from metaharness.run import Run
+from metaharness.run import Run, fork
 from metaharness.search import search
 from metaharness.tools import Desk, Settings, seat_tools
 
@@ -368,6 +368,19 @@ async def test_a_skill_of_ones_own_is_the_system_prompt_and_none_leaves_it_out(
     assert "system" not in bare.requests[0].body
 
 
+async def test_the_note_of_a_fork_is_in_the_task_of_its_rounds(tmp_path: Path) -> None:
+    with serve(script(*ROUND)) as server:
+        async with Run.create(configured(tmp_path, server.url), tmp_path / "runs", name="run") as run:
+            await search(run, open_proposer(run))
+        made = fork(run.store.path, 2, note="Try shorter ones.", changes={"iterations": 1})
+        async with Run.open(made.store.path) as forked:
+            await search(forked, open_proposer(forked))
+            assert [one.state for one in forked.history] == ["complete"] * 4
+        first, last = (server.requests[place].body["messages"][0]["content"][0]["text"] for place in (0, -1))
+    assert "note on this fork: Try shorter ones.\n" in last
+    assert "fork" not in first
+
+
 # --- killed -------------------------------------------------------------------------------------------------------
 
 PROGRAM = """
@@ -375,7 +388,7 @@ import sys, anyio
 from pathlib import Path
 from metaharness.configuration import RunConfig
 from metaharness.proposers import open_proposer
-from metaharness.run import Run
+from metaharness.run import Run, fork
 from metaharness.search import search
 
 async def main():
