@@ -146,12 +146,13 @@ def duration(seconds: float) -> str:
 
 def warning_line(fields: Mapping[str, Any]) -> str:
     """A `budget_warned` as a person reads it."""
-    from metaharness.gateway.budget import BOUND_NAMES
-    from metaharness.run.bounds import amount
+    from metaharness.run.bounds import amount, bound_name
 
     bound = fields["bound"]
     spent, limit = (amount(bound, fields[name]) for name in ("spent", "limit"))
-    return f"{fields['share']:.0%} of the budget of {BOUND_NAMES[bound]} is spent: {spent} of {limit}"
+    return (
+        f"{fields['share']:.0%} of the budget of {bound_name(bound, fields.get('role'))} is spent: {spent} of {limit}"
+    )
 
 
 def _fact(kind: str, fields: Mapping[str, Any], run: Run) -> str | None:

@@ -11,7 +11,7 @@ from run_kit import Toy, finish, harness, lines, proposals_of, recorded, say, se
 
 from metaharness.configuration import Budget
 from metaharness.errors import UsageError
-from metaharness.gateway.budget import DEFAULT_MAX_TOKENS
+from metaharness.gateway.estimates import DEFAULT_MAX_TOKENS
 from metaharness.messages import ModelSpec
 from metaharness.proposers.scripted import ScriptedProposer
 from metaharness.run import Run

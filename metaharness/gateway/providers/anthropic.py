@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from metaharness.gateway.budget import DEFAULT_MAX_TOKENS
+from metaharness.gateway.estimates import DEFAULT_MAX_TOKENS
 from metaharness.gateway.providers.remote import (
     MAX_RETRIES,
     Endpoint,
