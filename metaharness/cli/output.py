@@ -7,7 +7,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -31,14 +31,11 @@ NAMED = 5
 
 def outcome(run: Run, reason: str, *, as_json: bool) -> None:
     """The scoreboard, why the search ended, what it cost, and what to type next."""
-    spent = run.spent
     if as_json:
-        page = summary_page(run.history, reason, spent.model_dump())
-        page["budget"] = [state.model_dump() for state in bound_states(run.ledger)]
-        print_json({**page, "path": str(run.store.path), "scoreboard": run.history.scoreboard().rows()})
+        print_json(outcome_page(run, reason))
     elif len(run.history):
         typer.echo(run.history.scoreboard().text())
-    cost = spent.model_dump()
+    cost = run.spent.model_dump()
     lines = [
         f"{reason}: {totals(cost)}",
         *budget_lines(run),
@@ -47,6 +44,13 @@ def outcome(run: Run, reason: str, *, as_json: bool) -> None:
     missing = _missing(run.history)
     for line in [*lines, *_missing_lines(run.history, missing), *_next_steps(run, missing)]:
         print(line, file=sys.stderr)
+
+
+def outcome_page(run: Run, reason: str) -> dict[str, Any]:
+    """What came out, as data."""
+    page = summary_page(run.history, reason, run.spent.model_dump())
+    page["budget"] = [state.model_dump() for state in bound_states(run.ledger)]
+    return {**page, "path": str(run.store.path), "scoreboard": run.history.scoreboard().rows()}
 
 
 def budget_lines(run: Run) -> list[str]:

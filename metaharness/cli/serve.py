@@ -12,7 +12,7 @@ import typer
 
 from metaharness.cli import options
 from metaharness.cli.app import command
-from metaharness.cli.search import MaxCalls, MaxCandidates, MaxCases, MaxTokens, Patience, budget
+from metaharness.cli.flags import MaxCalls, MaxCandidates, MaxCases, MaxTokens, Patience, budget
 
 Domain = Annotated[
     str | None,
@@ -20,7 +20,12 @@ Domain = Annotated[
 ]
 Model = Annotated[
     str,
-    typer.Option("--model", "-m", envvar="METAHARNESS_MODEL", help="embedded:icl, anthropic:NAME or openai:NAME."),
+    typer.Option(
+        "--model",
+        "-m",
+        envvar=["METAHARNESS_MODEL", "EVALUATOR_MODEL"],
+        help="embedded:icl, anthropic:NAME or openai:NAME.",
+    ),
 ]
 MaxUsd = Annotated[
     float | None, typer.Option("--budget-usd", envvar="METAHARNESS_BUDGET_USD", min=0, help="Dollars, at most.")
@@ -101,7 +106,9 @@ def serve(
     chosen: dict[str, Any] = {"iterations": iterations, "patience": patience, "limit": limit, "seed": seed}
     chosen |= {"concurrency": concurrency, "trials": trials, "models": options.models(model, base_url, judge)}
     chosen["domain_options"] = options.domain_options(data, text_field, label_field, domain_option)
-    chosen["budget"] = budget(budget_candidates, budget_cases, budget_calls, budget_tokens, budget_usd)
+    chosen["budget"] = budget(
+        budget_candidates, budget_cases, budget_calls, budget_tokens, budget_usd, roles=role_budget
+    )
     chosen |= options.means(sandbox, sandbox_command, price, no_cache)
     chosen |= {} if domain is None else {"domain": options.domain_reference(domain)}
     project = (project or _opened()).resolve()

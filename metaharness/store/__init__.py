@@ -39,10 +39,12 @@ from metaharness.store.runs import (
     openings_locked,
 )
 from metaharness.store.sealed import Sealed
+from metaharness.store.stop_file import STOP, forget_stop, stop_asked
 from metaharness.store.trace_index import TraceIndex
 from metaharness.store.trace_rows import Difference, Filter, TraceRow
 
 __all__ = [
+    "STOP",
     "Difference",
     "Evaluations",
     "Filter",
@@ -59,6 +61,7 @@ __all__ = [
     "damaged_candidates",
     "disk_use",
     "find_run",
+    "forget_stop",
     "forked_from",
     "is_run",
     "last_change",
@@ -70,6 +73,7 @@ __all__ = [
     "openings",
     "openings_locked",
     "owner_of",
+    "stop_asked",
     "torn_candidates",
     "torn_lines",
     "unmade_runs",

@@ -17,7 +17,7 @@ import metaharness
 from metaharness import production
 
 LAYERS = {
-    0: ("errors", "messages", "limits", "records", "configuration"),
+    0: ("errors", "messages", "limits", "records", "configuration", "variables"),
     1: ("domain", "harness", "loading", "fingerprints", "seals", "marks", "scaffold", "pages"),
     2: ("store", "gateway", "sandbox", "scoring"),
     3: ("evaluation", "holdout", "history", "finding", "leaks", "production", "exported"),
@@ -33,6 +33,7 @@ SIDEWAYS = {
     ("records", "limits"): "a plan says what its evaluation may use",
     ("configuration", "messages"): "it names the models of a run",
     ("configuration", "records"): "`config.json` is a record beside the others",
+    ("variables", "errors"): "a file that cannot be read is told",
     ("limits", "messages"): "limits travel as every record does",
     ("loading", "domain"): "it loads domains",
     ("fingerprints", "domain"): "it takes the fingerprints of cases",
@@ -70,7 +71,10 @@ ALSO_IMPORTED = {
     "metaharness/gateway/providers/anthropic.py": ("anthropic",),  # the extra of that name
     "metaharness/gateway/providers/openai.py": ("openai",),  # the extra of that name
     "metaharness/cli/serve.py": ("mcp_server",),  # the server beside this package, which imports it
-    "metaharness/cli/search.py": ("mcp_server",),  # for proposers whose agent speaks MCP
+    "metaharness/cli/searching.py": ("mcp_server",),  # for proposers whose agent speaks MCP
+    "metaharness/cli/run_file.py": ("yaml",),  # pyyaml
+    "metaharness/cli/configured.py": ("yaml",),  # pyyaml
+    "metaharness/variables.py": ("dotenv",),  # python-dotenv
     "metaharness/store/trace_file.py": ("pydantic_core",),  # as below
     "metaharness/store/encoding.py": ("pydantic_core",),  # comes with pydantic, which asks for one exact version of it
 }

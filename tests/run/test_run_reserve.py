@@ -177,6 +177,7 @@ def test_where_too_little_is_left_for_finish_the_search_stops_at_once_and_that_i
     (state,) = said.page["budget"]
     assert state == {
         "bound": "calls",
+        "role": None,
         "limit": BASELINES + TEST,
         "spent": BASELINES,
         "unspent": TEST,

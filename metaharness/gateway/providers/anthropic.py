@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from metaharness.gateway.estimates import DEFAULT_MAX_TOKENS
+from metaharness.gateway.providers import address
 from metaharness.gateway.providers.remote import (
     MAX_RETRIES,
     Endpoint,
@@ -16,6 +17,7 @@ from metaharness.gateway.providers.remote import (
     checked_tools,
     extra_parameters,
     field,
+    key_variable,
     load_sdk,
     read_key,
     refused,
@@ -50,11 +52,12 @@ class AnthropicProvider:
             ConfigurationError: The package or the key is missing.
         """
         sdk = load_sdk("anthropic")
-        key = read_key(KEY)
+        url = address(spec)
+        variable = key_variable(KEY, url)
         self._model = spec.name
-        self._client = sdk.AsyncAnthropic(api_key=key, base_url=spec.base_url, max_retries=MAX_RETRIES)
+        self._client = sdk.AsyncAnthropic(api_key=read_key(variable), base_url=url, max_retries=MAX_RETRIES)
         create = self._client.messages.with_raw_response.create
-        self._endpoint = Endpoint(sdk, sdk.AnthropicError, create, KEY)
+        self._endpoint = Endpoint(sdk, sdk.AnthropicError, create, variable)
 
     async def complete(self, request: ModelRequest, *, deadline: float) -> Completion:
         """Answer one request."""
