@@ -106,9 +106,7 @@ def serve(
     chosen: dict[str, Any] = {"iterations": iterations, "patience": patience, "limit": limit, "seed": seed}
     chosen |= {"concurrency": concurrency, "trials": trials, "models": options.models(model, base_url, judge)}
     chosen["domain_options"] = options.domain_options(data, text_field, label_field, domain_option)
-    chosen["budget"] = budget(
-        budget_candidates, budget_cases, budget_calls, budget_tokens, budget_usd, roles=role_budget
-    )
+    chosen["budget"] = budget(budget_candidates, budget_cases, budget_calls, budget_tokens, budget_usd)
     chosen |= options.means(sandbox, sandbox_command, price, no_cache)
     chosen |= {} if domain is None else {"domain": options.domain_reference(domain)}
     project = (project or _opened()).resolve()
