@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import quote
 
@@ -10,6 +10,7 @@ from mcp.server import MCPServer
 from mcp.server.mcpserver.exceptions import ResourceNotFoundError
 from mcp.types import Resource
 
+from metaharness.configuration import Shown
 from metaharness.errors import MetaharnessError
 from metaharness.history import History
 from metaharness.pages import skill_reference
@@ -20,6 +21,13 @@ MOST_BYTES = 4_000_000
 """Of a resource; a longer trace is read with the tool."""
 
 
+PARTS: Mapping[str, Shown] = {
+    "score.json": "scores",
+    "proposal.json": "scores+summaries",
+    "reasoning.md": "scores+summaries",
+    "report.md": "scores+summaries",
+}
+"""From which level of the history on a file of an iteration is shown; others from `full` on."""
 MOST_RUNS = 20
 """Whose resources are listed; those of older ones can be read all the same."""
 
@@ -35,7 +43,7 @@ def run_resources(desk: Desk) -> list[Resource]:
             description=f"{title} of the run {path.name}",
             mime_type=mime_type,
         )
-        for path in reversed(list_runs(desk.settings.root)[-MOST_RUNS:])
+        for path in ([desk.path()] if desk.settings.alone else reversed(list_runs(desk.settings.root)[-MOST_RUNS:]))
         for kind, title, mime_type in kinds
     ]
 
@@ -88,6 +96,8 @@ def _part(desk: Desk, run: str, iteration: str, file: str) -> str:
     if not iteration.isdecimal():
         raise ResourceNotFoundError(f"{iteration!r} is no number of an iteration")
     number = history.iteration(int(iteration)).number
+    if file not in history.store.files(number):
+        desk.require_shown(history, PARTS.get(file, "full"), "such files")
     source = history.store.files(number)
     text = source[file] if file in source else history.store.part(number, file, most=MOST_BYTES)
     if text is None:

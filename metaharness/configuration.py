@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from metaharness.errors import UsageError
 from metaharness.messages import ModelSpec, Record
-from metaharness.records import SCHEMA_VERSION, ObjectiveRecord, Role
+from metaharness.records import SCHEMA_VERSION, Direction, ObjectiveRecord, Role
 
 AGENT = "agent"
 """The proposer that is no part of this process: a coding agent that works with the tools."""
@@ -124,6 +126,9 @@ class RunConfig(BaseModel):
     trials: int = Field(default=1, ge=1)
     limit: int | None = Field(default=None, ge=1)
     """Only the first so many cases of the search split in the run's order; None takes all."""
+    objectives: tuple[str, ...] = ()
+    """`NAME:min` or `NAME:max`: what the frontier is over beside the domain's first objective, instead of its others.
+    Empty: the objectives of the domain."""
     seed: int = 0
     sandbox: str = "auto"
     """Where candidate code runs: `auto`, `bubblewrap`, `landlock`, `sandbox-exec`, `process` or `command`. A score says
@@ -155,6 +160,27 @@ class RunRecord(Record):
     """SHA-256 of the files in the domain's folder that decide a score, by their path from there. Empty where they were
     not kept yet when the run was begun."""
     objectives: list[ObjectiveRecord]
+    """The domain's first, then its others or those that were chosen: what every number of this run is about."""
     forked_from: str | None = None
     provenance: dict[str, str] = {}
     """Versions of the package, of Python and of the platform."""
+
+
+def parse_objective(text: str, valid: Iterable[str]) -> tuple[str, Direction]:
+    """Name and direction of an objective that a person has chosen.
+
+    Args:
+        text: `NAME:min` or `NAME:max`.
+        valid: Names to tell where it is something else.
+
+    Raises:
+        UsageError: It is something else.
+    """
+    name, _, direction = text.strip().rpartition(":")
+    if name and not name.endswith(":") and name == name.strip():
+        if direction == "min":
+            return name, "min"
+        if direction == "max":
+            return name, "max"
+    names = f"{', '.join(valid)}, an objective of the domain, or a metric of its grades"
+    raise UsageError(f"the objective {text!r} is not NAME:min or NAME:max", hint=f"such as usd:min; NAME is {names}")

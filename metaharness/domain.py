@@ -31,7 +31,7 @@ from typing import Any, Protocol
 
 from metaharness.errors import DomainError, MetaharnessError
 from metaharness.messages import Completion
-from metaharness.records import Call, Direction, Limits, ObjectiveRecord
+from metaharness.records import HARNESS_CHARS, Call, Direction, Limits, ObjectiveRecord
 
 MEASURES: Mapping[str, str] = {
     "context_chars": "characters of all messages sent while predicting",
@@ -40,6 +40,7 @@ MEASURES: Mapping[str, str] = {
     "output_tokens": "tokens",
     "usd": "US dollars",
     "latency_ms": "milliseconds waited for the model",
+    HARNESS_CHARS: "characters of the harness's own files",
 }
 """Objectives that the engine measures itself, for every domain."""
 

@@ -5,6 +5,7 @@ It writes nothing and needs neither the domain nor a model, so it serves readers
 
 from __future__ import annotations
 
+import copy
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -80,8 +81,29 @@ class History:
             self._iterations.append(Iteration(proposal, rejection, score, verdicts.get(number)))
         self.by_hand = sum(closed.by_hand for closed in self.closed_rounds)
         """How many closed rounds were not the proposer's."""
+        self._hidden: frozenset[int] = frozenset()
         self._incumbent: int | None = None
         self._find_incumbent()
+
+    def seen_by(self, session: str) -> History:
+        """What a proposer may see of it in one of its sessions, with the incumbent that it builds on.
+
+        With the strategy `best-of-n` these are the baselines, and what was handed in by that session itself.
+        """
+        if self.record.config.strategy == "search":
+            return self
+        seen = copy.copy(self)
+        seen._hidden = frozenset(
+            one.number for one in self if not one.is_baseline and (not session or one.proposal.session != session)
+        )
+        found = incumbent([one for one in self if one.is_baseline], self.objectives)
+        seen._incumbent = None if found is None else found.number
+        return seen
+
+    @property
+    def hides(self) -> bool:
+        """Whether iterations are recorded that are not seen here."""
+        return bool(self._hidden)
 
     @property
     def record(self) -> RunRecord:
@@ -90,24 +112,26 @@ class History:
 
     @property
     def objectives(self) -> Sequence[ObjectiveRecord]:
-        """The domain's objectives; the first is the primary one."""
+        """The run's objectives; the first is the primary one."""
         return self.record.objectives
 
     @property
     def iterations(self) -> Sequence[Iteration]:
         """All iterations in order."""
+        if self._hidden:
+            return [one for one in self._iterations if one.number not in self._hidden]
         return self._iterations
 
     def __iter__(self) -> Iterator[Iteration]:
-        return iter(self._iterations)
+        return iter(self.iterations)
 
     def __len__(self) -> int:
-        return len(self._iterations)
+        return len(self.iterations)
 
     def iteration(self, number: int) -> Iteration:
         """One iteration. Raises UsageError when there is none of that number."""
-        if not 0 <= number < len(self._iterations):
-            known = f"000 to {len(self._iterations) - 1:03d}" if self._iterations else "none yet"
+        if not 0 <= number < len(self._iterations) or number in self._hidden:
+            known = f"000 to {self.iterations[-1].number:03d}" if self._iterations else "none yet"
             raise UsageError(
                 f"there is no iteration {number:03d} in run {self.record.run_id}", hint=f"recorded iterations: {known}"
             )
@@ -137,11 +161,11 @@ class History:
 
     def best(self) -> Iteration | None:
         """The best complete candidate of all that is recorded."""
-        return incumbent(self._iterations, self.objectives)
+        return incumbent(self.iterations, self.objectives)
 
     def scoreboard(self) -> Scoreboard:
         """The table of all iterations."""
-        return Scoreboard.of(self._iterations, self.objectives)
+        return Scoreboard.of(self.iterations, self.objectives)
 
     def compare(self, a: int, b: int) -> CaseComparison:
         """Two iterations over the cases they share. A test after the fact: exploratory, not a verdict."""

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 from metaharness.domain import MEASURES, Domain, Objective
 from metaharness.errors import DomainError, MetaharnessError, UsageError
-from metaharness.records import Proposal
+from metaharness.records import HARNESS_CHARS, Proposal
 
 T = TypeVar("T")
 ABOUT = 'it is optional, and looks like {"hypothesis": "...", "parents": [0], "components": ["retrieval"]}'
@@ -217,6 +217,8 @@ def _problems(domain: Domain) -> list[str]:
         problems.append("`objectives` holds something else than metaharness.domain.Objective")
     else:
         problems += [problem for objective in domain.objectives if (problem := _objective_problem(objective))]
+        if domain.objectives[0].name == HARNESS_CHARS:
+            problems.append(f"the first objective is {HARNESS_CHARS}, which no case has: cases could not be compared")
     if not callable(getattr(getattr(domain, "evaluator", None), "grade", None)):
         problems.append("`evaluator` has no method grade(context)")
     requirements = domain.requirements()

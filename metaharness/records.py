@@ -32,6 +32,8 @@ Role = Literal["target", "proposer", "judge"]
 
 LEARN = "<learn>"
 """The case id under which the calls of `learn` are attributed."""
+HARNESS_CHARS = "harness_chars"
+"""The objective that is a number of the harness, and of no case."""
 
 
 def now() -> str:
@@ -140,7 +142,7 @@ class CaseTrace(Record):
 
 
 class ObjectiveRecord(Record):
-    """What is optimised. The first objective of a domain is its primary one."""
+    """What is optimised. The first objective of a run is the domain's first, its primary one."""
 
     name: str
     direction: Direction
@@ -148,7 +150,7 @@ class ObjectiveRecord(Record):
     range: tuple[float, float] | None = None
     """The values it can take; None when unbounded."""
     worst: float | None = None
-    """What a failed case scores; None takes the bad end of `range`, or what was measured."""
+    """What a failed case scores; None takes the bad end of `range`, or what was measured, or no value."""
 
     @property
     def best(self) -> float | None:
@@ -167,7 +169,7 @@ class Estimate(Record):
     high: Finite | None = None
     method: str = ""
     cases: int
-    """How many cases (or groups) stand behind the mean."""
+    """How many cases (or groups) stand behind the mean; for `harness_chars`, which is one number, those evaluated."""
 
 
 class Spent(Record):

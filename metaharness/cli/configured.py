@@ -13,9 +13,10 @@ from metaharness import variables
 from metaharness.cli import options
 from metaharness.cli.flags import BudgetFlags, DomainFlags, EvaluationFlags, ModelFlags, ProposerFlags, SearchFlags
 from metaharness.cli.run_file import RunFile, faults_of
-from metaharness.configuration import AGENT, Budget, RunConfig
+from metaharness.configuration import AGENT, Budget, RunConfig, parse_objective
 from metaharness.errors import UsageError
 from metaharness.gateway.providers import parse_model
+from metaharness.run.objectives import BUILT_IN
 from metaharness.run.recording import with_raised
 
 TARGET_VARIABLE = "EVALUATOR_MODEL"
@@ -67,6 +68,8 @@ class Flags:
             config = RunConfig.model_validate(values)
         except ValidationError as error:
             raise UsageError("; ".join(faults_of(error, RunConfig))) from error
+        for objective in config.objectives:
+            parse_objective(objective, BUILT_IN)
         return with_iterations(config, values.get("iterations"))
 
     def _plain(self) -> dict[str, Any]:
@@ -77,6 +80,8 @@ class Flags:
     def _evaluation(self) -> dict[str, Any]:
         told = given(self.evaluation)
         told.pop("sandbox_command", None)
+        if "objective" in told:
+            told["objectives"] = tuple(told.pop("objective"))
         if self.models.no_cache:
             told["cache"] = False
         if self.evaluation.sandbox_command is not None:

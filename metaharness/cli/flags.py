@@ -158,6 +158,7 @@ class EvaluationFlags:
 
     trials: Annotated[int | None, typer.Option(min=1, help="Evaluate every case so many times. Default: 1.")] = None
     limit: options.Limit = None
+    objective: options.Objectives = None
     concurrency: Annotated[
         int | None,
         typer.Option("--concurrency", "-c", min=1, max=1024, help="Model calls in the air. Default: 8."),

@@ -40,6 +40,16 @@ NoCache = Annotated[bool, typer.Option("--no-cache", help="Neither read nor fill
 Concurrency = Annotated[int, typer.Option("--concurrency", "-c", min=1, max=1024, help="Model calls in the air.")]
 Trials = Annotated[int, typer.Option(min=1, help="Evaluate every case so many times.")]
 Limit = Annotated[int | None, typer.Option(min=1, help="Only the first so many cases of the split.")]
+Objectives = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--objective",
+        metavar="NAME:min|max",
+        help="What the frontier is over beside the domain's first objective, instead of its others. Per case: "
+        "context_chars, usd (dollars), calls, latency (milliseconds; not repeatable), input_tokens, output_tokens; per "
+        "harness: harness_chars; or one that the domain declares, or a metric of its grades. Repeatable.",
+    ),
+]
 Seed = Annotated[int, typer.Option(help="Orders the cases and seeds model.random.")]
 Sandbox = Annotated[
     str,
@@ -124,6 +134,19 @@ def sandbox(name: str, prefix: str | None) -> dict[str, Any]:
 def means(sandbox_name: str, prefix: str | None, price: Sequence[str] | None, no_cache: bool) -> dict[str, Any]:
     """What is evaluated with, as a run is configured: sandbox, prices, shared cache."""
     return {**sandbox(sandbox_name, prefix), "prices": prices(price), "cache": not no_cache}
+
+
+def scored(
+    trials: int, limit: int | None, concurrency: int, seed: int, objective: Sequence[str] | None
+) -> dict[str, Any]:
+    """What candidates are scored on, as a run is configured: cases, trials, `--objective NAME:min|max`."""
+    from metaharness.configuration import parse_objective
+    from metaharness.run.objectives import BUILT_IN
+
+    for text in objective or ():
+        parse_objective(text, BUILT_IN)  # `serve` begins no run yet; whether a domain has such names is seen there
+    chosen = {"trials": trials, "limit": limit, "concurrency": concurrency, "seed": seed}
+    return {**chosen, "objectives": tuple(objective or ())}
 
 
 def prices(told: Sequence[str] | None) -> dict[str, tuple[float, float]]:

@@ -61,6 +61,7 @@ def plan(
     concurrency: options.Concurrency = 8,
     trials: options.Trials = 1,
     limit: options.Limit = None,
+    objective: options.Objectives = None,
     seed: options.Seed = 0,
     sandbox: options.Sandbox = "auto",
     sandbox_command: options.SandboxCommand = None,
@@ -82,10 +83,7 @@ def plan(
         models=options.models(model, base_url, judge),
         proposer=proposer,
         candidates_per_round=candidates_per_round,
-        concurrency=concurrency,
-        trials=trials,
-        limit=limit,
-        seed=seed,
+        **options.scored(trials, limit, concurrency, seed, objective),
         **options.means(sandbox, sandbox_command, price, no_cache),
         budget=budget(budget_candidates, budget_cases, budget_calls, budget_tokens, budget_usd),
     )
@@ -111,7 +109,7 @@ def _plan(config: RunConfig, ask: bool, calibration: Path | None, *, as_json: bo
 
 
 def _lines(made: Plan) -> list[str]:
-    from metaharness.scoring.scoreboard import align
+    from metaharness.scoring.scoreboard import align, format_objectives
 
     per_round = "" if made.candidates_per_round == 1 else f", {made.candidates_per_round} a round"
     asked = f"{made.cases:,} cases" + ("" if made.trials == 1 else f" in {made.trials} trials")
@@ -124,6 +122,7 @@ def _lines(made: Plan) -> list[str]:
     ]
     lines = [
         f"{made.domain}, model {made.model}: {harnesses}, each on {asked}",
+        f"frontier over {format_objectives(made.objectives)}; the first decides",
         align(rows),
         f"smoke cases: the first {made.smoke_cases} of each candidate, in both orders; they are in these numbers, "
         "and a candidate that fails there costs no more",

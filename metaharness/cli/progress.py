@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from metaharness.cli.text import one_line, sandbox_line
+from metaharness.scoring.scoreboard import format_objectives
 
 if TYPE_CHECKING:
     from metaharness.run import Run
@@ -117,10 +118,16 @@ class Progress:
         line = _fact(kind, fields, self._run)
         if line is not None:
             self._live.say(self._label + line)
+        if kind == "round_closed" and fields["round"] == 0:
+            for gap in self._run.history.scoreboard().gaps():  # while little is spent: a name may be misspelt
+                self._live.say(self._label + gap)
 
     def begin(self) -> None:
-        """Say which sandbox it is."""
+        """Say which sandbox it is, and which objectives where they were chosen."""
         self._live.say(self._label + sandbox_line(self._run.sandbox_told))
+        if self._run.config.objectives:
+            over = format_objectives(self._run.history.objectives)
+            self._live.say(f"{self._label}frontier over {over}; the first decides")
 
     def clear(self) -> None:
         """Take the changing line away."""

@@ -53,6 +53,7 @@ PrintConfig = Annotated[
     metaharness run --domain text_classification --data DATA --text-field question --label-field answer
     metaharness run -d my_domain -m anthropic:claude-haiku-4-5 -n 20 -k 2 --patience 4 --budget-calls 5000
     metaharness run -d my_domain -m openai:qwen3 --price openai:qwen3=0.6,2.5 --budget-usd 20 --ask-above 5
+    metaharness run -d my_domain --objective usd:min --objective harness_chars:min
     metaharness run search.yaml --budget-usd 20 --role-budget proposer:usd=5
     metaharness run -d my_domain -n 20 --print-config
     metaharness run a.yaml b.yaml --concurrency 16 --budget-usd 30

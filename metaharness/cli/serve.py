@@ -81,6 +81,7 @@ def serve(
     concurrency: options.Concurrency = 8,
     trials: options.Trials = 1,
     limit: options.Limit = None,
+    objective: options.Objectives = None,
     seed: options.Seed = 0,
     sandbox: options.Sandbox = "auto",
     sandbox_command: options.SandboxCommand = None,
@@ -103,18 +104,23 @@ def serve(
     from mcp_server.serving import serve as serve_tools
     from metaharness.tools import Settings
 
-    chosen: dict[str, Any] = {"iterations": iterations, "patience": patience, "limit": limit, "seed": seed}
-    chosen |= {"concurrency": concurrency, "trials": trials, "models": options.models(model, base_url, judge)}
+    chosen: dict[str, Any] = options.scored(trials, limit, concurrency, seed, objective)
+    chosen |= {"iterations": iterations, "patience": patience, "models": options.models(model, base_url, judge)}
     chosen["domain_options"] = options.domain_options(data, text_field, label_field, domain_option)
     chosen["budget"] = budget(budget_candidates, budget_cases, budget_calls, budget_tokens, budget_usd)
     chosen |= options.means(sandbox, sandbox_command, price, no_cache)
     chosen |= {} if domain is None else {"domain": options.domain_reference(domain)}
     project = (project or _opened()).resolve()
-    if http is not None and not token:
-        token = secrets.token_urlsafe(24)
-        print(f"Authorization: Bearer {token}", file=sys.stderr)
+    token = _made_up() if http is not None and not token else token
     settings = Settings(root=(root or project / "runs").resolve(), project=project, run=run_name, config=chosen)
     serve_tools(settings, port=http, token=token, told=lambda url: print(url, file=sys.stderr, flush=True))
+
+
+def _made_up() -> str:
+    """What HTTP clients present; printed, as nobody has chosen it."""
+    token = secrets.token_urlsafe(24)
+    print(f"Authorization: Bearer {token}", file=sys.stderr)
+    return token
 
 
 def _opened() -> Path:

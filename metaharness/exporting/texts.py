@@ -143,7 +143,7 @@ def _table(numbers: Mapping[str, Any]) -> list[str]:
         "| objective | mean | 95% interval | cases |",
         "|---|---|---|---|",
         *(
-            f"| {name} | {one['mean']:.4g} | {_interval(one)} | {one['cases']} |"
+            f"| {name} | {_number(one['mean'])} | {_interval(one)} | {one['cases']} |"
             for name, one in numbers["objectives"].items()
         ),
         "",
@@ -159,7 +159,7 @@ def _sealed(test: Mapping[str, Any] | None) -> str:
         return "It has not been scored on the sealed test split"
     primary = test["objective"]
     found = test["objectives"].get(primary)  # none where no case came to a value
-    value = f"is {found['mean']:.4g} ({_interval(found)})" if found is not None else "has no value"
+    value = f"is {_number(found['mean'])} ({_interval(found)})" if found is not None else "has no value"
     return (
         f"On the {test['cases']} sealed test cases (look {test['look']}) its {primary} {value}; "
         f"verdict of that test: {test['verdict']}"
@@ -169,4 +169,9 @@ def _sealed(test: Mapping[str, Any] | None) -> str:
 def _interval(estimate: Mapping[str, Any]) -> str:
     if estimate["low"] is None or estimate["high"] is None:
         return "-"
-    return f"{estimate['low']:.4g} to {estimate['high']:.4g}"
+    return f"{_number(estimate['low'])} to {_number(estimate['high'])}"
+
+
+def _number(value: float) -> str:
+    """Four digits, or a whole number: 12,345 characters are not 1.234e+04."""
+    return f"{value:.4g}" if abs(value) < 1000 else f"{value:,.0f}"

@@ -40,6 +40,13 @@ def check_proposer(config: RunConfig) -> None:
     """
     if config.proposer not in PROPOSERS:
         raise UsageError(f"no proposer {config.proposer!r}", hint=f"valid: {', '.join(PROPOSERS)}")
+    if config.strategy == "best-of-n" and config.proposer == AGENT:
+        raise UsageError("an agent from outside sees what it has handed in", hint="best-of-n needs another proposer")
+    if config.strategy == "best-of-n" and config.candidates_per_round > 1:
+        raise UsageError(
+            "the candidates of one round are written together, and those of best-of-n independently",
+            hint="leave out --candidates-per-round; n is --iterations",
+        )
 
 
 def open_proposer(run: Run, *, serve: Serve | None = None) -> Proposer:

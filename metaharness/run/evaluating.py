@@ -7,7 +7,7 @@ attempt, and the trace keeps both lines.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -16,9 +16,19 @@ from metaharness.evaluation.ladder import SMOKE_CASES
 from metaharness.evaluation.runner import CaseRunner, hopeless
 from metaharness.evaluation.session import Doors
 from metaharness.gateway.budget import Ledger
-from metaharness.records import LEARN, CaseTrace, EvaluationPlan, ObjectiveRecord, Score, Spent, Status, now
+from metaharness.records import (
+    HARNESS_CHARS,
+    LEARN,
+    CaseTrace,
+    EvaluationPlan,
+    ObjectiveRecord,
+    Score,
+    Spent,
+    Status,
+    now,
+)
 from metaharness.run.ground import Ground
-from metaharness.scoring.measures import PairRow, aggregate, context_chars, measure
+from metaharness.scoring.measures import PairRow, aggregate, context_chars, harness_chars, measure
 from metaharness.store import Evaluations, RunStore
 
 Pair = tuple[str, int]
@@ -134,6 +144,7 @@ async def evaluate_left(
 def make_score(
     tally: Tally,
     *,
+    files: Callable[[], Mapping[str, str]],
     iteration: int | None,
     split: str,
     sandbox: str,
@@ -141,9 +152,13 @@ def make_score(
     trials: int,
     spent: Spent,
 ) -> Score:
-    """The aggregate of an evaluation whose planned pairs have all been evaluated."""
+    """The aggregate of an evaluation whose planned pairs have all been evaluated.
+
+    `files` tells those of the candidate, by their path; it is asked where an objective is about them.
+    """
     rows = [tally.rows[pair] for pair in tally.planned if pair in tally.rows]
-    total = aggregate(rows, tally.objectives, trials=trials)
+    asked = any(objective.name == HARNESS_CHARS for objective in tally.objectives)
+    total = aggregate(rows, tally.objectives, trials=trials, harness_chars=harness_chars(files()) if asked else None)
     chars = list(tally.learn_chars.values())
     return Score(
         iteration=iteration,
@@ -214,6 +229,7 @@ class Evaluating:
         """Write the score of an evaluation whose planned pairs have all been evaluated."""
         score = make_score(
             self.tally(number),
+            files=partial(self.store.files, number),
             iteration=number,
             split=self.ground.split.value,
             sandbox=self.runner.sandbox_name,

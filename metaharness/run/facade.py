@@ -28,9 +28,9 @@ from metaharness.run.reserve import Reserve
 from metaharness.run.rounds import Round, Rounds, check_answered, check_baselines, round_facts
 from metaharness.run.summaries import Derived, charged_pairs, evaluated, proposed
 from metaharness.run.tampering import Watch
-from metaharness.run.ungroup import ungrouped
 from metaharness.scoring.scoreboard import Iteration
 from metaharness.store import RunStore
+from metaharness.ungroup import ungrouped
 
 R = TypeVar("R", Round, Round | None)
 
@@ -274,7 +274,7 @@ class Run:
             self.ledger.charge_candidate()
         self.ledger.charge_case_evaluations(self.recorder.pairs_per_candidate)
         found = self.recorder.admit(proposal.files, baseline=round_.number == 0)
-        parents = proposal.parents or ((round_.incumbent.number,) if round_.incumbent is not None else ())
+        parents = proposal.parents or ((round_.parent.number,) if round_.parent is not None else ())
         record = self.store.add_iteration(
             replace(proposal, files=found.files, parents=parents),
             round=round_.number,

@@ -22,6 +22,7 @@ from metaharness.holdout import sealed_size
 from metaharness.loading import load_domain
 from metaharness.marks import Marks, content_hash
 from metaharness.records import now
+from metaharness.run.objectives import run_objectives
 from metaharness.sandbox import Sandbox, open_sandbox
 from metaharness.sandbox.choosing import tried
 from metaharness.sandbox.environments import Environment, environment_for
@@ -201,7 +202,8 @@ def check_start(config: RunConfig, ground: Ground) -> None:
 
     Raises:
         DomainError: There are none.
-        UsageError: The budget of case evaluations does not reach them and `finish`, or there is no such sandbox.
+        UsageError: The budget of case evaluations does not reach them and `finish`, there is no such sandbox, or an
+            objective was chosen that cannot be one.
         SandboxError: The sandbox does not work on this machine.
         ConfigurationError: Dollars are an objective, and the model has no price.
     """
@@ -238,9 +240,11 @@ def _check_reaches(config: RunConfig, ground: Ground, count: int) -> None:
 def _check_priced(config: RunConfig, ground: Ground) -> None:
     target = config.models["target"]
     prices = PriceTable(config.prices)
-    if any(o.name == "usd" for o in ground.domain.objectives) and prices.price(target) is None:
+    objectives = run_objectives(config, ground.domain)
+    if any(objective.name == "usd" for objective in objectives) and prices.price(target) is None:
+        whose = "" if config.objectives else f" of {ground.domain.name}"
         raise ConfigurationError(
-            f"usd is an objective of {ground.domain.name}, and the price of {target.id} is unknown",
+            f"usd is an objective{whose}, and the price of {target.id} is unknown",
             hint=prices.advice(target),
         )
 
@@ -301,7 +305,7 @@ def record_factory(config: RunConfig, ground: Ground) -> Callable[[str], RunReco
         _record,
         config=config,
         domain_name=domain.name,
-        objectives=[objective.record() for objective in domain.objectives],
+        objectives=run_objectives(config, domain),
         packages=_packages(ground),
         **hashes(ground),
     )

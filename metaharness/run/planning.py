@@ -10,6 +10,7 @@ from metaharness.messages import Record
 from metaharness.records import ObjectiveRecord
 from metaharness.run.calibrating import Calibration, rate_of
 from metaharness.run.ground import TESTED, Ground, check_start, prepare
+from metaharness.run.objectives import run_objectives
 from metaharness.run.rates import Cost, Rate, cost
 from metaharness.run.standalone import evaluate_harness
 from metaharness.scoring.power import ASSUMED, Spread, cases_to_see, smallest_gain, trials_to_see
@@ -52,6 +53,9 @@ class Plan(Record):
     domain: str
     model: str
     objective: ObjectiveRecord
+    """The first one, which comparisons are about."""
+    objectives: list[ObjectiveRecord]
+    """All that the frontier would be over; the first is `objective`."""
     cases: int
     units: int
     trials: int
@@ -121,19 +125,19 @@ def make_plan(
     """
     ground = prepare(config)
     check_start(config, ground)
-    objective = ground.domain.objectives[0].record()
+    objectives, trials = run_objectives(config, ground.domain), config.trials
     if calibration is not None:
-        _check_fits(calibration, ground, objective)
+        _check_fits(calibration, ground, objectives[0])
     rate_from, rate = _rate(calibration, probed)
     cases, units = len(ground.cases), len({case.group or case.id for case in ground.cases.values()})
     baselines, (test_cases, test_units) = len(ground.domain.baselines()), sealed_size(ground.domain)
-    trials = config.trials
-    spreads, assumed = _spreads(calibration, objective), calibration is None
+    spreads, assumed = _spreads(calibration, objectives[0]), calibration is None
     search, test = search_cost(config, rate, baselines=baselines, cases=cases), _test_cost(config, rate, test_cases)
     return Plan(
         domain=ground.domain.name,
         model=config.models["target"].id,
-        objective=objective,
+        objective=objectives[0],
+        objectives=objectives,
         cases=cases,
         units=units,
         trials=trials,

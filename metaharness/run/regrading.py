@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
@@ -47,9 +48,9 @@ from metaharness.run.regradable import (
 )
 from metaharness.run.rounds import closed_round, round_facts, spoken
 from metaharness.run.summaries import evaluated, proposed, write_derived
-from metaharness.run.ungroup import ungrouped
 from metaharness.scoring.scoreboard import Iteration
 from metaharness.store import RunStore, load_record
+from metaharness.ungroup import ungrouped
 
 Listener = Callable[[str, Mapping[str, Any]], None]
 ATTEMPTS = 2
@@ -322,6 +323,7 @@ class Regrading:
                 return
             made = make_score(
                 tally,
+                files=partial(self.store.files, number),
                 iteration=number,
                 split=old.split,
                 sandbox=old.sandbox,

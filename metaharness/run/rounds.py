@@ -33,6 +33,9 @@ class Round:
     """How many rounds of this run were the proposer's before this one: what a script is addressed by."""
     incumbent: Iteration | None
     """What verdicts of this round are spoken against; None before the baselines are scored."""
+    parent: Iteration | None
+    """What its candidates are made from where a proposer does not say it: the incumbent; the best baseline with the
+    strategy `best-of-n`."""
     width: int
     """How many candidates a round of this run has when nothing cuts it short."""
     open_slots: tuple[int, ...]
@@ -40,6 +43,7 @@ class Round:
     unfinished: tuple[Iteration, ...]
     """Candidates of an interrupted round, still to be evaluated."""
     history: History
+    """As its proposer may see it."""
     domain: Domain
 
 
@@ -104,14 +108,16 @@ class Rounds:
 
     def _round(self, number: int, width: int, present: Sequence[Iteration]) -> Round:
         taken = {iteration.proposal.slot for iteration in present}
+        seen = self.history.seen_by("")
         return Round(
             number=number,
             turn=max(0, number - 1 - self.history.by_hand),
             incumbent=self.history.incumbent(),
+            parent=seen.incumbent(),
             width=self.config.candidates_per_round,
             open_slots=tuple(slot for slot in range(width) if slot not in taken),
             unfinished=tuple(iteration for iteration in present if iteration.state in ("pending", "incomplete")),
-            history=self.history,
+            history=seen,
             domain=self.domain,
         )
 

@@ -22,8 +22,9 @@ from metaharness.records import LEARN, CaseTrace, EvaluationPlan, ObjectiveRecor
 from metaharness.run.evaluating import Pair, Tally, evaluate_left, make_score
 from metaharness.run.ground import Ground, prepare, sandbox_of, sandbox_told
 from metaharness.run.leaking import Leaks
-from metaharness.run.ungroup import ungrouped
+from metaharness.run.objectives import run_objectives
 from metaharness.scoring.measures import PairRow, measure
+from metaharness.ungroup import ungrouped
 
 
 @dataclass
@@ -85,7 +86,7 @@ async def evaluate_harness(
     _check_split(split)
     files = dict(read_candidate(harness).files)
     ground = prepare(config, split)
-    objectives = [objective.record() for objective in ground.domain.objectives]
+    objectives = run_objectives(config, ground.domain)
     result = Evaluation(objectives, rejection=check_files(files) if ladder else None)
     if result.rejection is not None:
         return result
@@ -94,8 +95,9 @@ async def evaluate_harness(
     announce(sandbox_told(config, ground))
     runner = SandboxRunner(ground.material(sandbox_of(config, ground), stop))
     gateway, ledger = _gateway(config, ground, first_trial)
-    ledger.charge_case_evaluations(len(tally.planned))
-    job = _Job(runner, _plan(harness, files, config, ground, tally.planned), Doors(gateway), tally, result, listen)
+    job = _Job(
+        runner, files, _plan(harness, files, config, ground, tally.planned), Doors(gateway), tally, result, listen
+    )
     try:
         gateway.open()
         await job.do(ledger, ladder=ladder)
@@ -158,6 +160,7 @@ class _Job:
     """One evaluation on its way."""
 
     runner: SandboxRunner
+    files: Mapping[str, str]
     plan: EvaluationPlan
     doors: Doors
     tally: Tally
@@ -166,6 +169,7 @@ class _Job:
 
     async def do(self, ledger: Ledger, *, ladder: bool) -> None:
         """The ladder, if it is asked for, and what it lets through."""
+        ledger.charge_case_evaluations(len(self.tally.planned))
         with ungrouped():
             if ladder:
                 await self.climb()
@@ -189,6 +193,7 @@ class _Job:
         """The aggregate once every pair has been evaluated."""
         return make_score(
             self.tally,
+            files=lambda: self.files,
             iteration=None,
             split=self.plan.split,
             sandbox=self.runner.sandbox_name,

@@ -9,7 +9,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from metaharness.records import MISSING, SCORED_AS_WORST, Call, CaseTrace, Estimate, ObjectiveRecord, Status
+from metaharness.records import (
+    HARNESS_CHARS,
+    MISSING,
+    SCORED_AS_WORST,
+    Call,
+    CaseTrace,
+    Estimate,
+    ObjectiveRecord,
+    Status,
+)
 from metaharness.scoring.intervals import estimate, mean_bounds, unit_means
 
 SENT_AS_JSON = ("tools", "response_format", "extra")
@@ -27,7 +36,8 @@ class PairRow:
     status: Status
     context_chars: float
     values: tuple[float | None, ...]
-    """One per objective, in their order; None where the pair is missing or the grade lacks the metric."""
+    """One per objective, in their order; None where the pair is missing, the grade lacks the metric, a price is not
+    known, or it is a number of the harness."""
 
     @property
     def missing(self) -> bool:
@@ -95,21 +105,22 @@ def measure(trace: CaseTrace, objectives: Sequence[ObjectiveRecord]) -> PairRow:
         unit=trace.group or trace.case_id,
         trial=trace.trial,
         status=trace.status,
-        context_chars=measured["context_chars"],
+        context_chars=measured["context_chars"] or 0.0,
         values=tuple(_value(trace, place, objective, measured) for place, objective in enumerate(objectives)),
     )
 
 
-def _value(trace: CaseTrace, place: int, objective: ObjectiveRecord, measured: Mapping[str, float]) -> float | None:
-    if trace.status in MISSING:
+def _value(
+    trace: CaseTrace, place: int, objective: ObjectiveRecord, measured: Mapping[str, float | None]
+) -> float | None:
+    if trace.status in MISSING or objective.name == HARNESS_CHARS:
         return None
     found = measured.get(objective.name)
-    if found is not None and objective.range is not None:
-        # A candidate decides what is measured of it, so nothing it does may fall outside.
-        found = min(max(found, objective.range[0]), objective.range[1])
+    if found is not None:
+        found = _within(objective, found)
     if trace.status in SCORED_AS_WORST:
         return found if objective.worst is None else objective.worst
-    if found is not None:
+    if objective.name in measured:
         return found
     if not trace.grades:
         return objective.worst
@@ -117,10 +128,16 @@ def _value(trace: CaseTrace, place: int, objective: ObjectiveRecord, measured: M
     return grade.value if place == 0 else grade.metrics.get(objective.name)
 
 
+def _within(objective: ObjectiveRecord, found: float) -> float:
+    """A candidate decides what is measured of it, so nothing it does may fall outside the range."""
+    return found if objective.range is None else min(max(found, objective.range[0]), objective.range[1])
+
+
 _NOTHING_CALLED = dict.fromkeys(("context_chars", "calls", "input_tokens", "output_tokens", "usd", "latency_ms"), 0.0)
 
 
-def _measured(calls: Sequence[Call]) -> Mapping[str, float]:
+def _measured(calls: Sequence[Call]) -> Mapping[str, float | None]:
+    """By name; None where it is not known."""
     if not calls:
         return _NOTHING_CALLED
     target = [call for call in calls if call.door == "model"]
@@ -129,9 +146,20 @@ def _measured(calls: Sequence[Call]) -> Mapping[str, float]:
         "calls": float(len(target)),
         "input_tokens": float(sum(call.input_tokens for call in target)),
         "output_tokens": float(sum(call.output_tokens for call in target)),
-        "usd": math.fsum(call.usd or 0.0 for call in target),
+        "usd": _sum([call.usd for call in target]),
         "latency_ms": math.fsum(call.latency_ms for call in target),
     }
+
+
+def _sum(parts: Sequence[float | None]) -> float | None:
+    """None where a part is not known: without it, what has no price would be cheap."""
+    known = [part for part in parts if part is not None]
+    return math.fsum(known) if len(known) == len(parts) else None
+
+
+def harness_chars(files: Mapping[str, str]) -> int:
+    """Characters of a candidate's own files, by their path; the paths do not count."""
+    return sum(map(len, files.values()))
 
 
 def by_unit(rows: Iterable[PairRow], place: int) -> tuple[dict[str, list[float]], dict[str, int]]:
@@ -176,18 +204,29 @@ class Aggregate:
     context_chars: float
 
 
-def aggregate(rows: Sequence[PairRow], objectives: Sequence[ObjectiveRecord], *, trials: int) -> Aggregate:
+def aggregate(
+    rows: Sequence[PairRow],
+    objectives: Sequence[ObjectiveRecord],
+    *,
+    trials: int,
+    harness_chars: int | None = None,
+) -> Aggregate:
     """Means with intervals over the pairs that ended, and the bounds that the missing ones leave.
 
     Args:
         rows: The latest row of each pair that was evaluated.
-        objectives: The domain's objectives; the first is the primary one.
+        objectives: The run's objectives; the first is the primary one.
         trials: Trials per case, for the effective sample size; a unit with missing pairs has fewer.
+        harness_chars: What the objective of that name comes to; None: it has no value, or is none.
     """
     estimates: dict[str, Estimate] = {}
     for place, objective in enumerate(objectives):
         known, _ = by_unit(rows, place)
-        if known:
+        if objective.name == HARNESS_CHARS and harness_chars is not None:
+            # no case varies it, so there is no interval
+            units = len({row.unit for row in rows})
+            estimates[objective.name] = Estimate(mean=_within(objective, harness_chars), cases=units)
+        elif known:
             means = list(unit_means(known, {}, 0.0).values())
             fewest = min(trials, *map(len, known.values()))
             estimates[objective.name] = estimate(means, value_range=objective.range, trials=fewest)

@@ -124,8 +124,20 @@ class Scoreboard:
         heads = ["iter", "", "name", *(objective.name for objective in self.objectives), "delta", "p", "verdict"]
         shown = [iteration for iteration in self.iterations if only is None or iteration.number in only]
         lines = [self._cells(iteration) for iteration in shown]
-        legend = "* incumbent   + on the frontier   [..] 95% interval   verdicts are against the incumbent of the round"
-        return f"{align([heads, *lines])}\n{legend}"
+        return "\n".join([align([heads, *lines]), *self.legend()])
+
+    def legend(self) -> list[str]:
+        """What stands below the rows: what the marks mean, and which objectives are missing where."""
+        return [
+            "* incumbent   + on the frontier   [..] 95% interval   verdicts are against the incumbent of the round",
+            *self.gaps(),
+        ]
+
+    def gaps(self) -> list[str]:
+        """A line per objective that has no value for all or some complete candidates, or for some of their cases."""
+        scores = [one.score for one in self.iterations if one.state == "complete" and one.score is not None]
+        found = (_objective_gap(objective.name, self.objectives[0].name, scores) for objective in self.objectives[1:])
+        return [line for line in found if line is not None]
 
     def _cells(self, iteration: Iteration) -> list[str]:
         mark = ("*" if iteration.number == self.incumbent else "") + ("+" if iteration.number in self.frontier else "")
@@ -157,6 +169,32 @@ def _judgement(iteration: Iteration) -> str:
         said += " (order-dependent)"
     said += "".join(f" (flagged: {flag})" for flag in iteration.proposal.flags)
     return said
+
+
+def _objective_gap(name: str, primary: str, scores: Sequence[Score]) -> str | None:
+    """What is to be said of an objective that not every case has a value of; None where all have.
+
+    Args:
+        name: The objective.
+        primary: The first objective, which every case of a complete candidate has a value of.
+        scores: Of the complete candidates.
+    """
+    having = [score for score in scores if name in score.objectives]
+    if scores and not having:
+        return f"{name} has no value: no grade of any candidate carries such a metric, so none is on the frontier"
+    if len(having) < len(scores):
+        lacking = f"{len(scores) - len(having)} of {len(scores)} candidates"
+        return f"{name} has no value for {lacking}, which are not on the frontier"
+    every = [score.objectives[primary].cases if primary in score.objectives else 0 for score in having]
+    partly = sum(score.objectives[name].cases < cases for score, cases in zip(having, every, strict=True))
+    if not partly:
+        return None
+    return f"{name} leaves out the cases that gave no value of it, for {partly} of {len(scores)} candidates"
+
+
+def format_objectives(objectives: Iterable[ObjectiveRecord]) -> str:
+    """Their names with directions, in a line."""
+    return ", ".join(f"{one.name} ({one.direction}imise)" for one in objectives)
 
 
 def format_gap(score: Score) -> str:

@@ -39,6 +39,7 @@ from metaharness.store.runs import (
     openings_locked,
 )
 from metaharness.store.sealed import Sealed
+from metaharness.store.shown import shown_files
 from metaharness.store.stop_file import STOP, forget_stop, stop_asked
 from metaharness.store.trace_index import TraceIndex
 from metaharness.store.trace_rows import Difference, Filter, TraceRow
@@ -73,6 +74,7 @@ __all__ = [
     "openings",
     "openings_locked",
     "owner_of",
+    "shown_files",
     "stop_asked",
     "torn_candidates",
     "torn_lines",

@@ -15,6 +15,7 @@ from typing import Any, Self, TypeVar
 
 import anyio
 
+from metaharness.configuration import AGENT, Shown
 from metaharness.errors import MetaharnessError, StoreError, UsageError
 from metaharness.history import History
 from metaharness.holdout import read_opening
@@ -26,6 +27,8 @@ from metaharness.tools.recordings import Recordings, Writing
 _log = logging.getLogger(__name__)
 T = TypeVar("T")
 
+LEVELS: Mapping[Shown, int] = {"scores": 0, "scores+summaries": 1, "full": 2}
+"""How much of the history each level shows, the least first."""
 RUNS = 4
 """Runs of which what was read stays in memory."""
 INDEXES = 4
@@ -44,6 +47,8 @@ class Settings:
     """The run that is meant where a call names none; None: the only open one."""
     alone: bool = False
     """Whether no other run may be named: `run` is then the only one there is."""
+    session: str = ""
+    """The session of the proposer that works here, where the search goes on in this process."""
     config: Mapping[str, Any] = field(default_factory=dict)
     """Fields of the `RunConfig` of runs that `start_run` begins: models, budget, sandbox, and so on. Without `domain` a
     call names one."""
@@ -170,7 +175,8 @@ class Desk:
             stamp = last_change(path)
             known = self._runs.pop(path, None)
             if known is None or known[0] != stamp:
-                known = (stamp, Known(History(RunStore.open(path, record=False))))
+                history = History(RunStore.open(path, record=False))
+                known = (stamp, Known(history.seen_by(self.settings.session) if self.settings.alone else history))
             self._runs[path] = known
             while len(self._runs) > RUNS:
                 del self._runs[next(iter(self._runs))]
@@ -184,6 +190,23 @@ class Desk:
         while len(self._indexes) > INDEXES:
             del self._indexes[next(iter(self._indexes))]
         return found
+
+    def shows(self, history: History, level: Shown) -> bool:
+        """Whether a run lets whoever writes its candidates see so much of its history."""
+        config = history.record.config
+        return LEVELS[level] <= LEVELS[config.history] or not (self.settings.alone or config.proposer == AGENT)
+
+    def require_shown(self, history: History, level: Shown, what: str) -> None:
+        """Refuse what is more than a run shows.
+
+        Raises:
+            UsageError: It is more.
+        """
+        if not self.shows(history, level):
+            raise UsageError(
+                f"this run shows its proposer {history.record.config.history}; {what} are not part of that",
+                hint="go on with scoreboard, list_iterations and read_harness",
+            )
 
     def is_open(self, path: Path) -> bool:
         """Whether a run can be added to; not where it cannot be read."""

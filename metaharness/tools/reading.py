@@ -12,7 +12,7 @@ from metaharness.domain import Split, split_cases
 from metaharness.errors import UsageError
 from metaharness.history import CaseComparison, History
 from metaharness.loading import load_domain
-from metaharness.scoring.scoreboard import Iteration, Scoreboard, format_p
+from metaharness.scoring.scoreboard import Iteration, Scoreboard, format_objectives, format_p
 from metaharness.tools.desk import Call, Known
 from metaharness.tools.text import fenced, fitting, lines_of, page_of_lines
 
@@ -34,11 +34,10 @@ def describe_domain(call: Call, *, start_line: StartLine = 1, run: InRun = "") -
     record, config = history.record, history.record.config
     domain = load_domain(config.domain, config.domain_options)
     train = [" ".join(case.id.split())[:100] for case in split_cases(domain, Split.TRAIN)[:TRAIN_NAMED]]
-    objectives = ", ".join(f"{one.name} ({one.direction}imise)" for one in history.objectives)
     sandbox = next((one.score.sandbox for one in history if one.score is not None), config.sandbox)
     facts = [
         f"run {record.run_id}: {known.status}",
-        f"objectives: {objectives}; the first decides",
+        f"objectives: {format_objectives(history.objectives)}; the first decides",
         f"model: {config.models['target'].id}; trials: {config.trials}; sandbox: {sandbox}",
         "you write harness.py and files beside it; evaluator, driver, cases and models are fixed",
         "baselines: " + ", ".join(f"{one.number:03d} {one.proposal.name}" for one in history if one.is_baseline),
@@ -69,11 +68,11 @@ def _page_of_board(board: Scoreboard, start: int) -> str:
     numbers = [one.number for one in board.iterations if one.number >= start]
     if not numbers:
         raise UsageError(f"there is no iteration {start}", hint=f"start goes from 0 to {len(board.iterations) - 1}")
-    lines = board.text(only=set(numbers)).split("\n")
-    shown = max(1, fitting(lines) - 2)
+    lines, legend = board.text(only=set(numbers)).split("\n"), board.legend()
+    shown = max(1, fitting(lines) - 1 - len(legend))
     end = numbers[min(shown, len(numbers)) - 1]
     more = f"; next: all=true, start={end + 1}" if end < board.iterations[-1].number else ""
-    table = lines[: 1 + min(shown, len(numbers))] + lines[-1:]
+    table = lines[: 1 + min(shown, len(numbers))] + legend
     return "\n".join([*table, f"[iterations {numbers[0]:03d}-{end:03d} of {len(board.iterations)}{more}]"])
 
 
@@ -141,7 +140,8 @@ def list_iterations(
     fitting_ = [one for one in history if state in ("", one.state)]
     wanted = [one for one in fitting_ if one.number >= start]
     primary = history.objectives[0].name
-    rows = [_row(one, primary) for one in wanted[:limit]]
+    told = call.desk.shows(history, "scores+summaries")
+    rows = [_row(one, primary, told=told) for one in wanted[:limit]]
     rows = rows[: fitting([row.model_dump_json(indent=2) for row in rows])]
     following = wanted[len(rows)].number if len(wanted) > len(rows) else None
     page = IterationPage(run=path.name, iterations=rows, total=len(fitting_), next_start=following)
@@ -149,21 +149,23 @@ def list_iterations(
     return page
 
 
-def _row(one: Iteration, primary: str) -> IterationRow:
+def _row(one: Iteration, primary: str, *, told: bool) -> IterationRow:
+    """A row; where not told, without what was written about the candidate."""
     found = one.score.objectives.get(primary) if one.score is not None else None
     rejection = one.rejection
+    stage = None if rejection is None else rejection.stage
     return IterationRow(
         iteration=one.number,
         name=one.proposal.name[:80],
         parents=one.proposal.parents[:MOST_PARENTS],
-        axis=one.proposal.axis[:80],
-        hypothesis=one.proposal.hypothesis[:300],
+        axis=one.proposal.axis[:80] if told else "",
+        hypothesis=one.proposal.hypothesis[:300] if told else "",
         state=one.state,
         mean=None if found is None else found.mean,
         low=None if found is None else found.low,
         high=None if found is None else found.high,
         verdict=None if one.verdict is None else one.verdict.verdict,
-        rejected=None if rejection is None else f"{rejection.stage}: {rejection.message[:300]}",
+        rejected=f"{stage}: {rejection.message[:300]}" if told and rejection is not None else stage,
     )
 
 
@@ -181,7 +183,13 @@ def read_harness(
     path = call.desk.path(run)
     history = call.desk.history(path)
     history.iteration(iteration)
-    text = _difference(history, against, iteration) if against >= 0 else _of_harness(history, iteration, part)
+    told = call.desk.shows(history, "scores+summaries")
+    if part in ("reasoning", "report"):
+        call.desk.require_shown(history, "scores+summaries", "reasoning and reports")
+    if against >= 0:
+        text = _difference(history, against, iteration)
+    else:
+        text = _of_harness(history, iteration, part if told else "source")
     file = history.store.candidate_path(iteration)
     footer = f"[files: {file}]"
     return call.seen(path, file, f"{page_of_lines('harness', text, start_line, end_line)}\n{footer}")
@@ -219,6 +227,7 @@ def compare(call: Call, *, a: Number, b: Number, run: InRun = "") -> str:
     """Two iterations case by case: what `a` fixes and breaks against `b`, and a paired test (no verdict)."""
     path = call.desk.path(run)
     history = call.desk.history(path)
+    call.desk.require_shown(history, "full", "single cases")
     found = history.compare(a, b)
     test = found.comparison
     if test.delta is None:

@@ -18,11 +18,11 @@ from metaharness.errors import UsageError
 from metaharness.records import LEARN, Proposal
 from metaharness.run import Round, Run
 from metaharness.run.sessions import Session
-from metaharness.run.ungroup import ungrouped
 from metaharness.scoring.scoreboard import Iteration
 from metaharness.tools.catalogue import TOOLS, Tool
 from metaharness.tools.desk import Desk, Settings
 from metaharness.tools.recordings import Doing, Job, Opening
+from metaharness.ungroup import ungrouped
 
 Working = Callable[[Desk, Session], Awaitable[None]]
 """A proposer at work in one session: it calls the tools of the desk until it has done."""
@@ -146,7 +146,9 @@ async def seated(run: Run, round_: Round, session: Session, workspace: Path, wor
         work: The agent at work. What it raises comes out of here, once what it had handed in is with the search.
     """
     failed: list[Exception] = []
-    settings = Settings(root=run.store.path.parent, project=workspace, run=run.store.path.name, alone=True)
+    settings = Settings(
+        root=run.store.path.parent, project=workspace, run=run.store.path.name, alone=True, session=session.name
+    )
 
     async def working(seat: Seat) -> None:
         try:

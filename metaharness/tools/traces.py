@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field
 
+from metaharness.configuration import Shown
 from metaharness.errors import UsageError
-from metaharness.finding import Hit, Hits, grep_trace
+from metaharness.finding import WHERE, Hit, Hits, Where, grep_trace
 from metaharness.finding import search_history as find_in_history
 from metaharness.history import History
 from metaharness.records import LEARN
@@ -43,6 +44,7 @@ def read_trace(
     """Raw cases: input, output, expected, grade, error. Without `case` in short, by pages; with it in full."""
     path = call.desk.path(run)
     history = call.desk.history(path)
+    call.desk.require_shown(history, "full", "traces")
     one = history.iteration(iteration)
     index, others = call.desk.index(path, iteration), None
     name = index.path.relative_to(path).as_posix()
@@ -150,9 +152,7 @@ def search_history(
     call: Call,
     *,
     pattern: Annotated[str, Field(min_length=1, max_length=2000, description="Regex")],
-    where: Annotated[
-        list[Literal["sources", "reasoning", "reports", "traces"]], Field(description="Where; default: all")
-    ] = [],  # noqa: B006 - never changed
+    where: Annotated[list[Where], Field(description="Where; default: all")] = [],  # noqa: B006 - never changed
     iterations: Annotated[list[int], Field(description="Only these")] = [],  # noqa: B006
     cursor: Cursor = "",
     run: InRun = "",
@@ -160,14 +160,20 @@ def search_history(
     """A pattern across sources, reasoning, reports and traces of all iterations: who has tried this, where it shows."""
     path = call.desk.path(run)
     history = call.desk.history(path)
-    wanted = where or ["sources", "reasoning", "reports", "traces"]
+    shown: dict[Where, Shown] = {"sources": "scores", "reasoning": "scores+summaries", "reports": "scores+summaries"}
+    if where:
+        for name in where:
+            call.desk.require_shown(history, shown.get(name, "full"), name)
+    wanted = where or [name for name in WHERE if call.desk.shows(history, shown.get(name, "full"))]
     chosen = _known(history, iterations)
     found = find_in_history(history.store, pattern, where=wanted, iterations=chosen, cursor=cursor or None)
     return call.seen(path, "search", _hits(found, with_iteration=True))
 
 
 def _known(history: History, iterations: list[int]) -> list[int] | None:
-    return [history.iteration(number).number for number in iterations] or None
+    """The numbers of those that are wanted and may be seen; None: of all."""
+    chosen = [history.iteration(number).number for number in iterations]
+    return chosen or ([one.number for one in history] if history.hides else None)
 
 
 def _hits(found: Hits, *, with_iteration: bool) -> str:

@@ -314,7 +314,11 @@ async def check_harness(
     if tried.order_dependent:
         head.append("it answers otherwise in another order: `predict` must not depend on earlier calls")
     told = [] if tried.rejection is None else [_told(tried.rejection)]
-    text = "\n".join(told + [case_text(trace, calls=True) for trace in tried.traces])
+    if desk.shows(desk.history(where), "full"):
+        cases_text = [case_text(trace, calls=True) for trace in tried.traces]
+    else:  # whether it works, and nothing of how
+        cases_text = [f"{trace.case_id}: {trace.status}\n{trace.error or ''}".rstrip() for trace in tried.traces]
+    text = "\n".join(told + cases_text)
     page = page_of_lines("trace", text, start_line) if text else "no case was asked"
     return call.seen(where, "try", "\n".join([*head, page]))
 

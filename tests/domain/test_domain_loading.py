@@ -134,6 +134,14 @@ def test_shipped_examples_are_found_by_name_and_a_path_wins(
             id="unbounded",
         ),
         pytest.param(
+            source(objectives="(Objective('harness_chars', 'min', range=(0, 9)),)") + RETURN,
+            {},
+            DomainError,
+            "the first objective is harness_chars, which no case has",
+            "valid domain sets",
+            id="of no case",
+        ),
+        pytest.param(
             source(objectives="(Objective('a', range=(0, float('inf'))),)") + RETURN,
             {},
             DomainError,

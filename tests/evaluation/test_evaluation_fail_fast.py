@@ -57,7 +57,9 @@ def statuses(tally: Tally, trial: int = 0) -> dict[str, str]:
 
 
 def score(tally: Tally) -> Score:
-    return make_score(tally, iteration=None, split="search", sandbox="process", model="m", trials=1, spent=Spent())
+    return make_score(
+        tally, files=dict, iteration=None, split="search", sandbox="process", model="m", trials=1, spent=Spent()
+    )
 
 
 @pytest.mark.parametrize("concurrency", [1, 4, 32])

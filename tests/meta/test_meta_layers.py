@@ -18,8 +18,8 @@ from metaharness import production
 
 LAYERS = {
     0: ("errors", "messages", "limits", "records", "configuration", "variables"),
-    1: ("domain", "harness", "loading", "fingerprints", "seals", "marks", "scaffold", "pages"),
-    2: ("store", "gateway", "sandbox", "scoring"),
+    1: ("domain", "harness", "loading", "fingerprints", "seals", "marks", "scaffold", "pages", "machine", "ungroup"),
+    2: ("store", "gateway", "sandbox", "jail", "scoring"),
     3: ("evaluation", "holdout", "history", "finding", "leaks", "production", "exported"),
     4: ("run",),
     5: ("tools",),
@@ -31,6 +31,7 @@ LEVEL = {unit: level for level, units in LAYERS.items() for unit in units}
 SIDEWAYS = {
     ("records", "messages"): "a record of a run names the model it was made with",
     ("records", "limits"): "a plan says what its evaluation may use",
+    ("configuration", "errors"): "what a person has chosen wrongly is wrong usage",
     ("configuration", "messages"): "it names the models of a run",
     ("configuration", "records"): "`config.json` is a record beside the others",
     ("variables", "errors"): "a file that cannot be read is told",

@@ -13,12 +13,13 @@ from scoring_kit import ACCURACY, CONTEXT, ERRORS, PROFIT, UNIT, call, row, rows
 from metaharness.domain import MEASURES, Objective
 from metaharness.gateway.text import count_chars
 from metaharness.messages import ModelRequest
-from metaharness.records import MISSING, SCORED_AS_WORST, Call, ObjectiveRecord, Status
+from metaharness.records import HARNESS_CHARS, MISSING, SCORED_AS_WORST, Call, ObjectiveRecord, Status
 from metaharness.scoring.intervals import estimate
 from metaharness.scoring.measures import (
     PairRow,
     aggregate,
     context_chars,
+    harness_chars,
     measure,
     primary_bounds,
     request_chars,
@@ -157,11 +158,31 @@ def test_the_engine_measures_what_the_target_was_sent_and_what_it_cost() -> None
         "usd": 0.75,
         "latency_ms": 12.5,
     }
-    assert expected.keys() == MEASURES.keys()
+    assert expected.keys() == MEASURES.keys() - {HARNESS_CHARS}
     objectives = [Objective(name, direction="min").record() for name in expected]
     found = measure(trace(calls=calls), [ACCURACY, *objectives])
     assert found.values[1:] == tuple(expected.values())
     assert found.context_chars == 5.0
+
+
+def test_dollars_of_a_case_are_not_known_where_one_call_has_no_price() -> None:
+    dollars = Objective("usd", direction="min").record()
+    priced, unpriced = call([said("1")], usd=0.25), call([said("2")], usd=None)
+    graded = trace(calls=[priced, unpriced], metrics={"usd": 0.5})  # what a grade says of them does not stand in
+    assert measure(graded, [ACCURACY, dollars]).values == (1.0, None)
+    known = measure(trace(case_id="b", calls=[priced]), [ACCURACY, dollars])
+    total = aggregate([measure(graded, [ACCURACY, dollars]), known], [ACCURACY, dollars], trials=1)
+    assert (total.missing, total.objectives["usd"].mean, total.objectives["usd"].cases) == (0, 0.25, 1)
+
+
+def test_the_length_of_a_harness_is_one_number_that_no_case_and_no_grade_changes() -> None:
+    length = Objective(HARNESS_CHARS, direction="min").record()
+    found = [measure(trace(case_id=name, metrics={HARNESS_CHARS: 1.0}), [ACCURACY, length]) for name in "abc"]
+    assert {one.values for one in found} == {(1.0, None)}
+    chars = harness_chars({"harness.py": "né\n", "notes/a.txt": "four"})
+    told = aggregate(found, [ACCURACY, length], trials=1, harness_chars=chars).objectives[HARNESS_CHARS]
+    assert (told.mean, told.low, told.high, told.cases) == (7.0, None, None, 3)
+    assert HARNESS_CHARS not in aggregate(found, [ACCURACY, length], trials=1).objectives
 
 
 def test_an_engine_measurement_can_be_the_primary_objective() -> None:

@@ -311,6 +311,26 @@ def test_an_objective_that_was_not_measured_is_a_dash() -> None:
     assert re.split(r"  +", line(board, 0)) == ["000", "*", "-", "0.500 [0.400, 0.600]", "-", "evaluated"]
 
 
+def test_an_objective_without_values_is_told_below_the_table() -> None:
+    both, one = score(0.5, 7.0, objectives=(ACCURACY, PROFIT)), score(0.5)
+    few = both.model_copy(
+        update={"objectives": {**both.objectives, "profit": both.objectives["profit"].model_copy(update={"cases": 4})}}
+    )
+    for scores, expected in (
+        (
+            (one, one),
+            ["profit has no value: no grade of any candidate carries such a metric, so none is on the frontier"],
+        ),
+        ((both, one), ["profit has no value for 1 of 2 candidates, which are not on the frontier"]),
+        ((both, few), ["profit leaves out the cases that gave no value of it, for 1 of 2 candidates"]),
+        ((both, both), []),
+        ((score(0.5, missing=1),), []),  # its values are missing altogether, which its own line says
+    ):
+        board = of(*(iteration(number, scored) for number, scored in enumerate(scores)), objectives=(ACCURACY, PROFIT))
+        assert board.gaps() == expected
+        assert board.text().split("\n")[len(scores) + 2 :] == expected
+
+
 def test_a_name_stays_on_its_line_and_carries_no_control_character_to_the_terminal() -> None:
     board = of(iteration(0, score(0.5), name="two\nlines \x1b[31m\tand\u2028more"))
     assert len(board.text().splitlines()) == 3

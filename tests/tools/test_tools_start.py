@@ -24,9 +24,16 @@ def toy(tmp_path: Path) -> Toy:
 
 
 async def test_the_run_is_as_the_person_has_set_it(toy: Toy, tmp_path: Path) -> None:
-    where = settings(toy, tmp_path / "runs", budget={"candidates": 2, "calls": 500}, patience=3, seed=7)
+    budget, objectives = {"candidates": 2, "calls": 500}, ("harness_chars:min", "typo:max")
+    where = settings(toy, tmp_path / "runs", budget=budget, patience=3, seed=7, objectives=objectives)
     async with begun(where) as agent:
         config = recorded(agent.root / "first").record.config
+        over = "objectives: accuracy (maximise), harness_chars (minimise), typo (maximise); the first decides"
+        assert over in (await agent.text("describe_domain")).splitlines()
+        for asked in ({}, {"all": True}):
+            board = await agent.text("scoreboard", **asked)
+            assert "typo has no value: no grade of any candidate carries such a metric" in board
+            assert "* incumbent   + on the frontier" in board
     assert (config.proposer, config.sandbox, config.iterations) == (AGENT, "process", 30)
     assert (config.patience, config.seed, config.budget.candidates, config.budget.calls) == (3, 7, 2, 500)
     assert config.models == toy.config().models
