@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from metaharness import variables
 from metaharness.cli import options
 from metaharness.cli.app import command
 from metaharness.cli.flags import (
@@ -41,7 +42,7 @@ Files = Annotated[
     ),
 ]
 Root = Annotated[
-    Path | None, typer.Option("--root", envvar="METAHARNESS_ROOT", help="The folder of all runs. Default: runs.")
+    Path | None, typer.Option("--root", help="The folder of all runs. Default: METAHARNESS_ROOT, or runs.")
 ]
 PrintConfig = Annotated[
     bool, typer.Option("--print-config", help="Print the whole configuration, as a file may say it, and do nothing.")
@@ -145,7 +146,7 @@ def _wanted(files: Sequence[Path], flags: Flags, root: Path | None, name: str | 
     return [
         (
             flags.config(file) if shared is None else within(shared, file),
-            root or file.root or options.DEFAULT_ROOT,
+            root or file.root or Path(variables.get("METAHARNESS_ROOT") or options.DEFAULT_ROOT),
             name or file.name,
         )
         for file in told

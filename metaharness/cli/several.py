@@ -201,10 +201,15 @@ def _say_next(several: Several) -> None:
     """What each has left of the budget over all, and how to go on with those that have not ended."""
     from metaharness.cli.output import resume_command
     from metaharness.run.bounds import bound_states, state_line
+    from metaharness.run.spent import why_spent_together
 
-    assert several.beside.ledger is not None
-    for state in bound_states(several.beside.ledger):
+    together = several.beside.ledger
+    assert together is not None
+    for state in bound_states(together):
         print(f"over all runs, {state_line(state)}", file=sys.stderr)
     for one in several.all:
-        if one.run is not None and one.exit_code:
+        if one.run is None:
+            continue
+        cut_short = not one.run.all_proposed and why_spent_together(together, one.run.history) is not None
+        if one.exit_code or cut_short:
             print(f"to go on with {one.name}: {resume_command(one.run)}", file=sys.stderr)

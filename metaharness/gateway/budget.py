@@ -84,7 +84,7 @@ class Ledger:
         self.within = within
         self._waiting: Waiting = within._waiting if within is not None else Waiting()
         self.roles: dict[Role, Ledger] = {
-            role: Ledger(Budget(**bounds.model_dump()), prices, of=f" of the {role}")
+            role: Ledger(Budget(**bounds.model_dump()), prices, of=f" of the {role}{of}")
             for role, bounds in limits.roles.items()
         }
         """A ledger for every role that has bounds of its own."""

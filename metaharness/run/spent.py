@@ -57,10 +57,19 @@ def why_spent_beside(ledger: Ledger, history: History, *, evaluating: bool = Fal
     """
     found = spent_of_role(ledger, history, evaluating=evaluating)
     if found is not None:
-        return f"the budget of {BOUND_NAMES[found[1]]} of the {found[0]} is spent"
-    if ledger.within is None:
-        return None
-    bound = spent_call_bound(ledger.within, history)
+        return f"the budget of {BOUND_NAMES[found[1]]} of the {found[0]}{ledger.of} is spent"
+    return None if ledger.within is None else why_spent_together(ledger.within, history, evaluating=evaluating)
+
+
+def why_spent_together(together: Ledger, history: History, *, evaluating: bool = False) -> str | None:
+    """Why what several runs may spend keeps the search of one of them from going on; None when it does not.
+
+    Args:
+        together: Over all of them.
+        history: Of the one.
+        evaluating: As in `spent_of_role`.
+    """
+    bound = spent_call_bound(together, history)
     if bound is not None:
-        return f"the budget of {BOUND_NAMES[bound]}{ledger.within.of} is spent"
-    return why_spent_beside(ledger.within, history, evaluating=evaluating)
+        return f"the budget of {BOUND_NAMES[bound]}{together.of} is spent"
+    return why_spent_beside(together, history, evaluating=evaluating)
