@@ -13,6 +13,8 @@ import typer
 from metaharness.cli.app import INTERRUPTED
 
 if TYPE_CHECKING:
+    from anyio.abc import ByteStream
+
     from metaharness.run import Run
     from metaharness.tools import Desk, Tool
 
@@ -22,6 +24,13 @@ def server(desk: Desk, tools: Sequence[Tool]) -> Any:
     from mcp_server import make_server
 
     return make_server(desk, tools)
+
+
+async def converse(desk: Desk, tools: Sequence[Tool], stream: ByteStream) -> None:
+    """The same over a connection of its own."""
+    from mcp_server import serve_stream
+
+    await serve_stream(desk, tools, stream)
 
 
 def record(open_run: Callable[[], Run], session: Session, *, as_json: bool) -> None:
@@ -67,7 +76,7 @@ class Session:
             run.listener = progress = Progress(run, quiet=self.quiet)
             progress.begin()
             asking = Asking(run, progress, above=self.ask_above, quiet=self.quiet) if self.estimate else None
-            doing = partial(search, run, open_proposer(run, serve=server), confirm=asking)
+            doing = partial(search, run, open_proposer(run, serve=server, converse=converse), confirm=asking)
             try:
                 reason = await until_signal(run, doing, progress.clear)
             except MetaharnessError:

@@ -11,7 +11,7 @@ import typer
 
 from metaharness.cli.app import INTERRUPTED, complain
 from metaharness.cli.options import print_json
-from metaharness.cli.searching import LOST, server, was_interrupted
+from metaharness.cli.searching import LOST, converse, server, was_interrupted
 
 if TYPE_CHECKING:
     import anyio
@@ -110,7 +110,7 @@ class Several:
                 run.listener = progress = Progress(run, quiet=self.quiet, beside=self._line)
                 progress.begin()
                 asking = Asking(run, progress, above=self.ask_above, quiet=self.quiet)
-                proposer = open_proposer(run, serve=server)
+                proposer = open_proposer(run, serve=server, converse=converse)
                 one.reason = await search(run, proposer, confirm=lambda: self._asked(one, asking))
         except MetaharnessError as error:
             one.error = error
