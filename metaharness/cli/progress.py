@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from metaharness.cli.text import one_line, sandbox_line
-from metaharness.scoring.scoreboard import format_objectives
 
 if TYPE_CHECKING:
     from metaharness.run import Run
@@ -124,6 +123,8 @@ class Progress:
 
     def begin(self) -> None:
         """Say which sandbox it is, and which objectives where they were chosen."""
+        from metaharness.scoring.scoreboard import format_objectives
+
         self._live.say(self._label + sandbox_line(self._run.sandbox_told))
         if self._run.config.objectives:
             over = format_objectives(self._run.history.objectives)
@@ -138,8 +139,9 @@ class Progress:
         config, spent = self._run.config, self._run.spent
         rate = self._cases / elapsed if elapsed > 0 else 0.0
         per_candidate = self._run.pairs_per_candidate
-        candidates = len(self._run.domain.baselines()) + config.iterations
-        left = max(0, candidates * per_candidate - spent.case_evaluations)
+        inherited = self._run.record.forked_at is not None
+        baselines = 0 if inherited else len(self._run.domain.baselines())
+        left = max(0, (baselines + config.iterations) * per_candidate - spent.case_evaluations)
         best = self._run.history.best()
         primary = self._run.history.objectives[0].name
         parts = [

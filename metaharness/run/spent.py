@@ -22,7 +22,7 @@ def spent_call_bound(ledger: Ledger, history: History) -> Bound | None:
     refused = ledger.exhausted
     if refused is None:
         return None
-    states = [iteration.state for iteration in history if iteration.score is not None]
+    states = [one.state for one in history if one.score is not None and not one.is_inherited]
     left = ledger.remaining(refused) or 0
     small = left * (states.count("complete") + 1) <= getattr(ledger.limits, refused)
     return refused if small or states[-2:] == ["incomplete"] * 2 else None
