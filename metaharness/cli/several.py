@@ -51,9 +51,9 @@ class One:
         """As if it had been the only one."""
         if self.error is not None:
             return self.error.exit_code
-        if self.run is None or self.declined:
+        if self.declined:
             return 1
-        return INTERRUPTED if self.reason in (None, LOST) or was_interrupted(self.run) else 0
+        return INTERRUPTED if self.run is None or self.reason is None or was_interrupted(self.run) else 0
 
 
 @dataclass
@@ -107,6 +107,8 @@ class Several:
         try:
             async with one.open_run(self.beside) as run:
                 one.run = run
+                if self.stopping:  # a signal came while it was being opened
+                    run.stop()
                 run.listener = progress = Progress(run, quiet=self.quiet, beside=self._line)
                 progress.begin()
                 asking = Asking(run, progress, above=self.ask_above, quiet=self.quiet)
