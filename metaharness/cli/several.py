@@ -106,9 +106,7 @@ class Several:
             return
         try:
             async with one.open_run(self.beside) as run:
-                one.run = run
-                if self.stopping:  # a signal came while it was being opened
-                    run.stop()
+                self._begun(one, run)
                 run.listener = progress = Progress(run, quiet=self.quiet, beside=self._line)
                 progress.begin()
                 asking = Asking(run, progress, above=self.ask_above, quiet=self.quiet)
@@ -118,6 +116,12 @@ class Several:
             one.error = error
             self._line.clear()
             complain(f"{one.name}: {error.message}", error.hint)
+
+    def _begun(self, one: One, run: Run) -> None:
+        """It is there; a signal may have come while it was being opened."""
+        one.run = run
+        if self.stopping:
+            run.stop()
 
     async def _asked(self, one: One, asking: Asking) -> bool:
         """The estimate of one, and the question: one at a time, as there is one terminal."""
