@@ -29,6 +29,15 @@ AXES = (
 """Exploitation axes that a prompt turns through when none are chosen."""
 
 
+class RoleBudget(Record):
+    """Upper bounds of one role; None means no bound."""
+
+    calls: int | None = Field(default=None, ge=0)
+    tokens: int | None = Field(default=None, ge=0)
+    """Input plus output."""
+    usd: float | None = Field(default=None, ge=0)
+
+
 class Budget(Record):
     """Upper bounds of a run; None means no bound."""
 
@@ -40,6 +49,8 @@ class Budget(Record):
     tokens: int | None = Field(default=None, ge=0)
     """Input plus output."""
     usd: float | None = Field(default=None, ge=0)
+    roles: dict[Role, RoleBudget] = {}
+    """Bounds of single roles, within these: one refuses the calls of its role alone."""
 
 
 class ProposerConfig(BaseModel):

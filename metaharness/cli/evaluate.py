@@ -12,8 +12,8 @@ import typer
 
 from metaharness.cli import gates, options, transfer
 from metaharness.cli.app import INTERRUPTED, command, complain
+from metaharness.cli.flags import MaxCalls, MaxTokens, MaxUsd, budget
 from metaharness.cli.progress import Line
-from metaharness.cli.search import MaxCalls, MaxTokens, MaxUsd, budget
 from metaharness.cli.text import counted, paid, printable, sandbox_line, saved
 
 if TYPE_CHECKING:

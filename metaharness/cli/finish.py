@@ -13,8 +13,8 @@ import typer
 
 from metaharness.cli import options
 from metaharness.cli.app import INTERRUPTED, command
+from metaharness.cli.flags import MaxCalls, MaxCases, MaxTokens, MaxUsd, OfRole, Quiet, budget
 from metaharness.cli.progress import Line, duration, warning_line
-from metaharness.cli.search import MaxCalls, MaxCases, MaxTokens, MaxUsd, Quiet, budget
 from metaharness.cli.text import counted, one_line
 
 if TYPE_CHECKING:
@@ -45,6 +45,7 @@ def finish(
     budget_calls: MaxCalls = None,
     budget_tokens: MaxTokens = None,
     budget_usd: MaxUsd = None,
+    role_budget: OfRole = None,
     root: options.Root = options.DEFAULT_ROOT,
     quiet: Quiet = False,
     as_json: options.AsJson = False,
@@ -60,7 +61,7 @@ def finish(
     path = find_run(root, run_name)
     result = recorded_result(path)
     if result is None:
-        raised = budget(None, budget_cases, budget_calls, budget_tokens, budget_usd)
+        raised = budget(None, budget_cases, budget_calls, budget_tokens, budget_usd, roles=role_budget)
         result = _finish(path, raised, yes=yes, accept_missing=accept_missing, quiet=quiet)
     if as_json:
         options.print_json({**result.model_dump(mode="json"), "path": str(path)})

@@ -10,17 +10,16 @@ import typer
 
 from metaharness.cli import options
 from metaharness.cli.app import command
-from metaharness.cli.search import (
+from metaharness.cli.flags import (
     MaxCalls,
     MaxCandidates,
     MaxCases,
     MaxTokens,
     MaxUsd,
     Quiet,
-    Session,
     budget,
-    record,
 )
+from metaharness.cli.searching import Session, record
 from metaharness.cli.text import counted, printable
 
 if TYPE_CHECKING:

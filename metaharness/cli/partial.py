@@ -12,7 +12,7 @@ import typer
 
 from metaharness.cli import options
 from metaharness.cli.app import INTERRUPTED, command, complain
-from metaharness.cli.search import MaxCalls, MaxCases, MaxTokens, MaxUsd, Quiet, budget
+from metaharness.cli.flags import MaxCalls, MaxCases, MaxTokens, MaxUsd, Quiet, budget
 from metaharness.cli.text import counted, one_line, printable
 
 if TYPE_CHECKING:

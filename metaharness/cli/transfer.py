@@ -13,8 +13,8 @@ import typer
 
 from metaharness.cli import options
 from metaharness.cli.app import INTERRUPTED
+from metaharness.cli.flags import budget
 from metaharness.cli.progress import Line, duration
-from metaharness.cli.search import budget
 from metaharness.cli.text import counted, one_line, sandbox_line
 
 if TYPE_CHECKING:

@@ -24,6 +24,7 @@ from anyio.abc import ByteStream
 
 from metaharness.configuration import RunConfig
 from metaharness.errors import UsageError
+from metaharness.gateway.providers.remote import key_variable
 from metaharness.jail import Bounds, Ended, Jail, make_sure, run_jailed, run_unjailed
 from metaharness.messages import ModelSpec
 from metaharness.proposers.prompts import skill_text, task_text
@@ -167,7 +168,8 @@ def _endpoint(spec: ModelSpec | None) -> tuple[str, ...]:
 
 
 def _keys(spec: ModelSpec | None) -> tuple[str, ...]:
-    return KEYS[spec.provider][:1] if spec is not None and spec.provider in KEYS else ()
+    """The variable with its key; that of another service is not passed on."""
+    return (key_variable(KEYS[spec.provider][0], spec.base_url),) if spec is not None and spec.provider in KEYS else ()
 
 
 def _base_url(spec: ModelSpec | None) -> dict[str, str]:

@@ -17,9 +17,10 @@ import anyio
 from metaharness.configuration import RunConfig
 from metaharness.errors import ConfigurationError, MetaharnessError, ModelFailure, UsageError
 from metaharness.gateway.prices import PriceTable
+from metaharness.gateway.providers import address
 from metaharness.gateway.providers.anthropic import KEY
 from metaharness.gateway.providers.anthropic_stream import MessagesStream, StreamedMessage
-from metaharness.gateway.providers.remote import load_sdk, read_key
+from metaharness.gateway.providers.remote import key_variable, load_sdk, read_key
 from metaharness.messages import ModelSpec, ToolCall, Usage
 from metaharness.proposers.conversation import Block, Conversation
 from metaharness.proposers.prompts import filled, skill_text, task_text
@@ -66,7 +67,7 @@ def check_tool_loop(config: RunConfig) -> None:
             hint=f"bound its turns instead, or {prices.advice(spec)}",
         )
     load_sdk("anthropic")
-    read_key(KEY)
+    read_key(key_variable(KEY, address(spec)))
 
 
 def _model(config: RunConfig) -> ModelSpec:

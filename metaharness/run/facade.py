@@ -17,6 +17,7 @@ from metaharness.gateway.providers import Provider, open_providers
 from metaharness.history import History
 from metaharness.holdout import require_sealed
 from metaharness.records import CaseTrace, Proposal, Role, Spent
+from metaharness.run.beside import ALONE, Beside
 from metaharness.run.bounds import Warnings
 from metaharness.run.evaluating import Evaluating
 from metaharness.run.ground import Ground, check_start, prepare, record_factory
@@ -49,6 +50,7 @@ class Run:
         runner: CaseRunner | None,
         providers: Mapping[Role, Provider] | None,
         cache: bool | str | None = None,
+        beside: Beside = ALONE,
     ) -> None:
         config = store.record.config
         if cache is not None:
@@ -63,7 +65,8 @@ class Run:
         self._derived = Derived(self.history, ledger)
         self._round: Round | None = None
         self._taken: set[int] = set()
-        self.machinery = Machinery(config, ground, store.journal, ledger, runner=runner, providers=providers)
+        means: Any = {"runner": runner, "providers": providers, "limiter": beside.limiter}
+        self.machinery = Machinery(config, ground, store.journal, ledger, **means)
         self.sandbox_told = self.machinery.sandbox_told
         machinery = self.machinery
         evaluating = Evaluating(
@@ -87,6 +90,7 @@ class Run:
         name: str | None = None,
         runner: CaseRunner | None = None,
         providers: Mapping[Role, Provider] | None = None,
+        beside: Beside = ALONE,
     ) -> Self:
         """Begin a run in a directory of its own below `root`.
 
@@ -96,18 +100,19 @@ class Run:
             name: The id of the run; None takes the time.
             runner: Evaluates cases; None takes workers on this machine.
             providers: Models to use instead of those the configuration names, by role.
+            beside: What it has in common with other runs of this process.
 
         Raises:
             MetaharnessError: The domain, a model or the directory cannot be used. No directory is left behind.
         """
         ground = prepare(config)
         check_start(config, ground)
-        ledger = Ledger(config.budget, PriceTable(config.prices))
-        ledger.check_prices(config.models.values())
+        ledger = Ledger(config.budget, PriceTable(config.prices), within=beside.ledger)
+        ledger.check_models(config.models)
         providers = providers or open_providers(config.models)
         store = RunStore.create(root, record_factory(config, ground), name=name, redact=ground.redact)
         with closed_on_error(store):
-            run = cls(store, ground, ledger, runner=runner, providers=providers)
+            run = cls(store, ground, ledger, runner=runner, providers=providers, beside=beside)
             run.note("created", run=store.record.run_id)
             run._reserve.keep()
         return run

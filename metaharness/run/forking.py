@@ -187,7 +187,7 @@ def _scoring(models: Mapping[Role, ModelSpec]) -> dict[Role, ModelSpec]:
 
 def _check_budget(config: RunConfig, ground: Ground) -> None:
     """Make sure that the fork can do what it is for, and that a bound on dollars can be held."""
-    Ledger(config.budget, PriceTable(config.prices)).check_prices(config.models.values())
+    Ledger(config.budget, PriceTable(config.prices)).check_models(config.models)
     bound = config.budget.case_evaluations
     needed = len(ground.cases) * config.trials if config.iterations else 0
     if bound is not None and bound < needed + (kept := finish_pairs(config, ground.domain)):

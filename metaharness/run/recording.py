@@ -47,7 +47,7 @@ def open_recording(path: Path, raised: Budget | None, providers: Mapping[Role, P
     check_unchanged(record, ground)
     bounds = with_raised(bounds_now(RunStore.open(path, record=False)), raised)
     ledger = Ledger(bounds, PriceTable(record.config.prices))
-    ledger.check_prices(record.config.models.values())
+    ledger.check_models(record.config.models)
     providers = providers or open_providers(record.config.models)
     store = RunStore.open(
         path,
@@ -71,7 +71,13 @@ def bounds_now(store: RunStore) -> Budget:
 
 def with_raised(bounds: Budget, raised: Budget | None) -> Budget:
     """The bounds with those in place of them that a person has just given; None keeps all."""
-    return bounds.model_copy(update=raised.model_dump(exclude_none=True) if raised else {})
+    if raised is None:
+        return bounds
+    changes = raised.model_dump(exclude_none=True)
+    roles = bounds.model_dump(exclude_none=True)["roles"]
+    for role, changed in changes.pop("roles").items():
+        roles[role] = {**roles.get(role, {}), **changed}
+    return Budget.model_validate({**bounds.model_dump(), **changes, "roles": roles})
 
 
 def recorded_seconds(history: History) -> float:

@@ -10,11 +10,12 @@ from typing import Any
 from metaharness.configuration import AGENT, RunConfig
 from metaharness.domain import Domain
 from metaharness.errors import DomainError, IncompleteError, UsageError
-from metaharness.gateway.budget import BOUND_NAMES, CALL_BOUNDS, Bound, Ledger
+from metaharness.gateway.budget import BOUND_NAMES, Bound, Ledger
 from metaharness.history import ClosedRound, History
 from metaharness.records import ObjectiveRecord, VerdictRecord
 from metaharness.run.bounds import amount
 from metaharness.run.evaluating import why_missing
+from metaharness.run.spent import spent_call_bound, why_spent_beside
 from metaharness.scoring.scoreboard import Iteration, incumbent
 from metaharness.scoring.verdicts import judge
 from metaharness.store import command_on
@@ -97,7 +98,9 @@ class Rounds:
             )
         if self.of_agent:
             check_answered(self.history)
-        over = self._why_ended() if self.of_agent else self._why_unaffordable(self._spent_evaluating_bound())
+        bound = self._spent_evaluating_bound()
+        beside = why_spent_beside(self.ledger, self.history, evaluating=True)
+        over = self._why_ended() if self.of_agent else self._why_unaffordable(bound) or beside
         if over is not None:
             raise UsageError(
                 f"{over}, so none can be handed in",
@@ -157,7 +160,7 @@ class Rounds:
         failed = next((count for count, closed in enumerate(reversed(own)) if closed.proposals), len(own))
         if failed >= config.max_failed_rounds:
             return f"the proposer handed in nothing in {_in_a_row(failed)}"
-        return self._why_unaffordable(self.spent_bound())
+        return self._why_unaffordable(self.spent_bound()) or why_spent_beside(self.ledger, self.history)
 
     def _why_unaffordable(self, bound: Bound | None) -> str | None:
         if bound is None:
@@ -176,25 +179,7 @@ class Rounds:
 
     def _spent_evaluating_bound(self) -> Bound | None:
         """The bound that allows no further evaluation; None when all do."""
-        return self._spent_call_bound() or ("case_evaluations" if self._affordable() == 0 else None)
-
-    def _spent_call_bound(self) -> Bound | None:
-        """A bound that is used up, or whose rest is too small.
-
-        A rest of tokens or dollars counts as too small once it has refused a call, and is no more than candidates have
-        cost on average or has left two candidates in a row incomplete. A single request that is far too large so does
-        not end the search for all others.
-        """
-        for bound in CALL_BOUNDS:
-            if self.ledger.remaining(bound) == 0:
-                return bound
-        refused = self.ledger.exhausted
-        if refused is None:
-            return None
-        states = [one.state for one in self.history if one.score is not None and not one.is_inherited]
-        left = self.ledger.remaining(refused) or 0
-        small = left * (states.count("complete") + 1) <= getattr(self.ledger.limits, refused)
-        return refused if small or states[-2:] == ["incomplete"] * 2 else None
+        return spent_call_bound(self.ledger, self.history) or ("case_evaluations" if self._affordable() == 0 else None)
 
     def close(self, round_: Round) -> tuple[ClosedRound, list[VerdictRecord]] | None:
         """The end of a round: verdicts in iteration order, against its snapshot. None while one is pending."""
@@ -211,7 +196,8 @@ class Rounds:
     @property
     def calls_left(self) -> bool:
         """Whether the budget allows another model call."""
-        return self._spent_call_bound() is None
+        beside = why_spent_beside(self.ledger, self.history, evaluating=True)
+        return spent_call_bound(self.ledger, self.history) is None and beside is None
 
     @property
     def _proposed(self) -> int:

@@ -42,10 +42,12 @@ from metaharness.store.runs import (
 )
 from metaharness.store.sealed import Sealed
 from metaharness.store.shown import shown_files
+from metaharness.store.stop_file import STOP, forget_stop, stop_asked
 from metaharness.store.trace_index import TraceIndex
 from metaharness.store.trace_rows import Difference, Filter, TraceRow
 
 __all__ = [
+    "STOP",
     "Difference",
     "Evaluations",
     "Filter",
@@ -64,6 +66,7 @@ __all__ = [
     "damaged_candidates",
     "disk_use",
     "find_run",
+    "forget_stop",
     "forked_from",
     "inherit",
     "is_run",
@@ -78,6 +81,7 @@ __all__ = [
     "openings_locked",
     "owner_of",
     "shown_files",
+    "stop_asked",
     "torn_candidates",
     "torn_lines",
     "unmade_runs",

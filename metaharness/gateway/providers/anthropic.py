@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from metaharness.gateway.budget import DEFAULT_MAX_TOKENS
+from metaharness.gateway.estimates import DEFAULT_MAX_TOKENS
+from metaharness.gateway.providers import address
 from metaharness.gateway.providers.remote import (
     MAX_RETRIES,
     Endpoint,
@@ -17,6 +18,7 @@ from metaharness.gateway.providers.remote import (
     checked_tools,
     extra_parameters,
     field,
+    key_variable,
     load_sdk,
     read_key,
     refused,
@@ -53,7 +55,7 @@ class AnthropicProvider:
         sdk, self._client = open_client(spec)
         self._model = spec.name
         create = self._client.messages.with_raw_response.create
-        self._endpoint = Endpoint(sdk, sdk.AnthropicError, create, KEY)
+        self._endpoint = Endpoint(sdk, sdk.AnthropicError, create, key_variable(KEY, address(spec)))
 
     async def complete(self, request: ModelRequest, *, deadline: float) -> Completion:
         """Answer one request."""
@@ -81,7 +83,8 @@ def open_client(spec: ModelSpec, *, retries: int = MAX_RETRIES) -> tuple[Any, An
         ConfigurationError: The package or the key is missing.
     """
     sdk = load_sdk("anthropic")
-    return sdk, sdk.AsyncAnthropic(api_key=read_key(KEY), base_url=spec.base_url, max_retries=retries)
+    url = address(spec)
+    return sdk, sdk.AsyncAnthropic(api_key=read_key(key_variable(KEY, url)), base_url=url, max_retries=retries)
 
 
 def request_parameters(request: ModelRequest) -> dict[str, Any]:
