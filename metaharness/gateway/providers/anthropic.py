@@ -96,8 +96,6 @@ def request_parameters(request: ModelRequest) -> dict[str, Any]:
 def read_message(body: Any) -> Completion:
     """The answer in the provider-neutral form. Thinking and other blocks are left out."""
     blocks = body["content"]
-    usage = body["usage"]
-    read, written = usage.get("cache_read_input_tokens") or 0, usage.get("cache_creation_input_tokens") or 0
     return Completion(
         text="".join(block["text"] for block in blocks if block["type"] == "text"),
         tool_calls=[
@@ -106,14 +104,20 @@ def read_message(body: Any) -> Completion:
             if block["type"] == "tool_use"
         ],
         stop_reason=_STOP_REASONS.get(body.get("stop_reason") or "", "end_turn"),
-        usage=Usage(
-            input_tokens=usage["input_tokens"] + read + written,
-            output_tokens=usage["output_tokens"],
-            cache_read_tokens=read,
-            cache_write_tokens=written,
-            cache_write_1h_tokens=(usage.get("cache_creation") or {}).get("ephemeral_1h_input_tokens") or 0,
-        ),
+        usage=read_usage(body["usage"]),
         model=body.get("model") or "",
+    )
+
+
+def read_usage(usage: Any) -> Usage:
+    """The token counts of an answer."""
+    read, written = usage.get("cache_read_input_tokens") or 0, usage.get("cache_creation_input_tokens") or 0
+    return Usage(
+        input_tokens=usage["input_tokens"] + read + written,
+        output_tokens=usage["output_tokens"],
+        cache_read_tokens=read,
+        cache_write_tokens=written,
+        cache_write_1h_tokens=(usage.get("cache_creation") or {}).get("ephemeral_1h_input_tokens") or 0,
     )
 
 
