@@ -1,8 +1,8 @@
 """The proposer `agent-sdk`: Claude Code through claude-agent-sdk, with the tools of the run in this process.
 
-The client has a home and a working folder of its own, which are gone after the session, and of the environment PATH,
-the key, and what the configuration names: no settings, hooks, plugins, skills or CLAUDE.md of the user. Its own tools
-only read. The tools of the run come over its stdin and stdout.
+The client works in a copy of what the run shows, with a home of its own; both are gone after the session. Of the
+environment it has PATH, the key, and what the configuration names: no settings, hooks, plugins, skills or CLAUDE.md of
+the user. Its own tools only read. The tools of the run come over its stdin and stdout.
 
 What this does not guard, where it runs unjailed: a client that does not keep its own rules could read whatever this
 user can. Settings that the machine's administrator has made for Claude Code stay in force.
@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import anyio
+import anyio.to_thread
 
 from metaharness.configuration import RunConfig
 from metaharness.errors import ConfigurationError, UsageError
@@ -39,6 +40,7 @@ from metaharness.records import Proposal
 from metaharness.run import Round, Run
 from metaharness.run.sessions import ROLE, Session
 from metaharness.tools import Desk, seat_tools, seated
+from metaharness.tools.workspace import Workspace
 
 if TYPE_CHECKING:
     from metaharness.proposers import Serve
@@ -150,28 +152,31 @@ class AgentSdkProposer:
         Raises:
             ModelFailure: Its model gives no answer, or nothing is left of the budget.
         """
-        with tempfile.TemporaryDirectory(prefix="proposer-", ignore_cleanup_errors=True) as named:
-            place = self._lay_out(Path(named).resolve(), round_)  # noqa: ASYNC240 - a microsecond
+        with (
+            Workspace(self._run) as workspace,
+            tempfile.TemporaryDirectory(prefix="metaharness-home-", ignore_cleanup_errors=True) as named,
+        ):
+            place = self._lay_out(workspace.folder, Path(named).resolve(), round_)  # noqa: ASYNC240 - a microsecond
             session = Session(self._run, round_, model=self._spec, sealed_by=place.sealed_by)
+            await anyio.to_thread.run_sync(workspace.update, session.name)
             work = partial(self._work, place, round_)
             async with aclosing(seated(self._run, round_, session, place.workspace, work)) as proposals:
                 async for proposal in proposals:
                     yield proposal
 
-    def _lay_out(self, folder: Path, round_: Round) -> Place:
-        """Make the folders, the skill in the home, its pages where the skill says that they are, and the start."""
-        proposing = self._run.config.proposing
-        place = Place(folder / "workspace", folder / "home", folder / "start", UNJAILED)
-        place.workspace.mkdir()
-        place.home.mkdir()
-        skill = filled(skill_text(proposing.skill, partial(skill_page, SKILL)), proposing, round_)
-        (place.home / "skill.md").write_text(skill, encoding="utf-8")
+    def _lay_out(self, workspace: Path, home: Path, round_: Round) -> Place:
+        """Put the skill and the start into the home, and the skill's pages where the skill says that they are."""
+        place = Place(workspace, home, home / "start", UNJAILED)
+        (home / "skill.md").write_text(filled(self._skill(), self._run.config.proposing, round_), encoding="utf-8")
         pages = packaged(f"skills/{SKILL}/references")
-        if proposing.skill is None and pages is not None:
-            shutil.copytree(pages, place.workspace / "references")
+        if self._run.config.proposing.skill is None and pages is not None:
+            shutil.copytree(pages, workspace / "references")
         place.start.write_text(start_script(self._client, keep=("PATH", *self._environment(place))), encoding="utf-8")
         place.start.chmod(0o700)
         return place
+
+    def _skill(self) -> str:
+        return skill_text(self._run.config.proposing.skill, partial(skill_page, SKILL))
 
     async def _work(self, place: Place, round_: Round, desk: Desk, session: Session) -> None:
         purse = Purse(self._run, self._spec)

@@ -166,6 +166,7 @@ async def test_three_rounds_end_with_scored_iterations_whatever_the_endpoint_ans
                 Reply(status=429, headers={"retry-after": "0"}),
                 use("scoreboard", {"text": "I look first.", "usage": {"input_tokens": 1000, "output_tokens": 200}}),
                 use("Read", file_path="references/judging.md"),
+                use("Grep", pattern="plain", path="history"),
                 use("Read", file_path=str(test_file)),
                 hand_in("good"),
                 evaluate,
@@ -179,7 +180,7 @@ async def test_three_rounds_end_with_scored_iterations_whatever_the_endpoint_ans
     assert [one.proposal.session for one in history.iterations[2:]] == ["001-1", "002-1", "003-1"]
     first, second, third = sessions_of(history)
     assert [one.state for one in (first, second, third)] == ["done"] * 3
-    assert (first.turns, first.iterations, second.iterations) == (6, [2], [3])
+    assert (first.turns, first.iterations, second.iterations) == (7, [2], [3])
 
     opening = model.conversation(0)[1]
     assert opening.headers["x-api-key"] == KEY
@@ -190,7 +191,8 @@ async def test_three_rounds_end_with_scored_iterations_whatever_the_endpoint_ans
     shown = results(model.conversation(0)[-1])
     assert "plain" in shown[0][0]
     assert not shown[1][1], shown[1]
-    assert shown[2][1], "nothing outside of its folder is read"
+    assert "000" in shown[2][0]
+    assert shown[3][1], "nothing outside of its folder is read"
     assert not any("colour" in text and "test item" in text for text, _ in shown)
     assert '"complete"' in shown[-1][0]
     assert "validation" in results(model.conversation(1)[-1])[0][0] or results(model.conversation(1)[-1])[0][1]
