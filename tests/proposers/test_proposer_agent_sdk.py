@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,8 @@ from metaharness.errors import ModelFailure, UsageError
 from metaharness.history import History
 from metaharness.messages import ModelSpec
 from metaharness.proposers import check_proposer, open_proposer
+from metaharness.proposers.claude_client import UNJAILED, start_script
+from metaharness.proposers.jails import check_jail
 from metaharness.records import SessionRecord
 from metaharness.run import Run
 from metaharness.search import search
@@ -51,6 +54,17 @@ def client(monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("A_SECRET_OF_THE_USER", "hidden")
     return where
 
+
+def _jailed() -> bool:
+    try:
+        check_jail()
+    except UsageError:
+        return False
+    return True
+
+
+JAILED = _jailed()
+"""Where no jail can be made, the rest is shown without."""
 
 Step = Reply | Callable[[str], Reply]
 """An answer of the model, or what makes it of the newest result of a tool."""
@@ -134,7 +148,7 @@ def config_of(toy: Toy, url: str, proposing: Mapping[str, Any], **changes: Any) 
     return toy.config(
         models=models,
         proposer="agent-sdk",
-        proposing=ProposerConfig(**{"unjailed": True, **proposing}),
+        proposing=ProposerConfig(**{"unjailed": not JAILED, **proposing}),
         prices=PRICES,
         **changes,
     )
@@ -145,21 +159,23 @@ def sessions_of(history: History) -> list[SessionRecord]:
     return [record for name in store.names() if (record := store.record(name)) is not None]
 
 
-def clients_left(client: Path) -> list[str]:
-    """The processes of this one's children that are the client."""
+def processes_left(history: History) -> list[str]:
+    """Command lines on this machine that name a workspace of the run's sessions."""
+    store = history.store.sessions
+    rows = [row for name in store.names() for row in store.transcript(name) if row.get("subtype") == "init"]
+    workspaces = [row["data"]["cwd"] for row in rows]
     found = []
-    for children in Path("/proc/self/task").glob("*/children"):
-        for pid in children.read_text().split():
-            command = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[0].decode()
-            found += [command] if command == str(client) else []
+    for file in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            command = file.read_bytes().replace(b"\0", b" ").decode("utf-8", "replace")
+            found += [command] if any(one in command for one in workspaces) else []
     return found
 
 
 async def test_three_rounds_end_with_scored_iterations_whatever_the_endpoint_answers_in_between(
-    tmp_path: Path, client: Path
+    tmp_path: Path,
 ) -> None:
     test_file = tmp_path / "domain" / "data" / "test.jsonl"
-    (tmp_path / "home").mkdir()
     model = Model(
         [
             [
@@ -195,15 +211,19 @@ async def test_three_rounds_end_with_scored_iterations_whatever_the_endpoint_ans
     assert shown[3][1], "nothing outside of its folder is read"
     assert not any("colour" in text and "test item" in text for text, _ in shown)
     assert '"complete"' in shown[-1][0]
-    assert "validation" in results(model.conversation(1)[-1])[0][0] or results(model.conversation(1)[-1])[0][1]
+    assert results(model.conversation(1)[-1])[0][1], "arguments that do not fit are an error for the model to read"
+
+    if JAILED:
+        assert first.sealed_by.startswith("bubblewrap jail: workspace /")
+        (reached,) = [row for row in history.store.sessions.transcript("001-1") if row["kind"] == "network"]
+        assert (reached["host"], reached["allowed"]) == ("127.0.0.1", True)
 
     sent = sum(row["input_tokens"] for row in proposer_calls(history))
     assert first.input_tokens + second.input_tokens + third.input_tokens == sent
     assert first.usd is not None
     assert first.usd == pytest.approx((first.input_tokens + 5 * first.output_tokens) / 1_000_000)
     said = list(history.store.sessions.transcript("001-1"))
-    kinds = {row["kind"] for row in said}
-    assert {"system", "assistant", "user", "result"} <= kinds
+    assert {"system", "assistant", "user", "result"} <= {row["kind"] for row in said}
     assert any("I look first." in str(row) for row in said)
     assert "hidden" not in str(said)
 
@@ -225,7 +245,9 @@ async def test_a_session_ends_at_its_turns_and_at_its_dollars_and_one_that_hands
             [Reply(text="I have no idea.")],
         ]
     )
-    history = await searched_with(tmp_path, model, {"max_turns": 3, "usd": 2.0}, iterations=9, max_failed_rounds=2)
+    history = await searched_with(
+        tmp_path, model, {"max_turns": 3, "usd": 2.0, "unjailed": True}, iterations=9, max_failed_rounds=2
+    )
     turns, usd, nothing = sessions_of(history)
     assert [(one.state, one.turns, one.iterations) for one in (turns, usd, nothing)] == [
         ("turns", 3, [2]),
@@ -234,18 +256,19 @@ async def test_a_session_ends_at_its_turns_and_at_its_dollars_and_one_that_hands
     ]
     assert usd.usd is not None
     assert usd.usd > 2.0
+    assert {one.sealed_by for one in (turns, usd, nothing)} == {UNJAILED}
     assert history.iterations[2].state == "complete"
     assert [closed.proposals for closed in history.closed_rounds] == [2, 1, 0, 0]
 
 
-async def test_a_session_ends_at_its_time_and_leaves_no_client_behind(tmp_path: Path, client: Path) -> None:
+async def test_a_session_ends_at_its_time_and_leaves_no_client_behind(tmp_path: Path) -> None:
     model = Model([[Reply(delay=60)]])
     history = await searched_with(tmp_path, model, {"timeout": 1.0}, iterations=1, max_failed_rounds=1)
     assert [one.state for one in sessions_of(history)] == ["timeout"]
-    assert clients_left(client) == []
+    assert processes_left(history) == []
 
 
-async def test_a_stop_in_the_middle_ends_the_client_and_a_resumed_run_goes_on(tmp_path: Path, client: Path) -> None:
+async def test_a_stop_in_the_middle_ends_the_client_and_a_resumed_run_goes_on(tmp_path: Path) -> None:
     toy, token = write_toy(tmp_path / "domain"), anyio.lowlevel.current_token()
 
     def stop(_: str) -> Reply:
@@ -256,7 +279,7 @@ async def test_a_stop_in_the_middle_ends_the_client_and_a_resumed_run_goes_on(tm
         config = config_of(toy, server.url, {}, iterations=2, candidates_per_round=2)
         async with Run.create(config, tmp_path / "runs", name="run") as run:
             assert await search(run, open_proposer(run, serve=make_server)) == "stopped"
-            assert clients_left(client) == []
+            assert processes_left(run.history) == []
             assert [one.state for one in sessions_of(run.history)] == ["stopped"]
         async with Run.open(tmp_path / "runs" / "run") as run:
             await search(run, open_proposer(run, serve=make_server))
@@ -279,9 +302,18 @@ def test_what_the_proposer_lacks_is_said_before_there_is_a_run(tmp_path: Path) -
     models = {"target": valid.models["target"]}
     for changed, said in [
         ({"models": models}, "needs a model of the provider anthropic"),
-        ({"proposing": ProposerConfig(usd=1.0, unjailed=True), "prices": {}}, "the price of anthropic:.* is unknown"),
-        ({"proposing": ProposerConfig(skill="no/such.md", unjailed=True)}, "the skill no/such.md cannot be read"),
-        ({"proposing": ProposerConfig(unjailed=False)}, "jail"),
+        ({"proposing": ProposerConfig(usd=1.0), "prices": {}}, "the price of anthropic:.* is unknown"),
+        ({"proposing": ProposerConfig(skill="no/such.md")}, "the skill no/such.md cannot be read"),
     ]:
         with pytest.raises(UsageError, match=said):
             check_proposer(valid.model_copy(update=changed))
+
+
+def test_without_a_jail_the_client_starts_with_no_variable_of_the_user(tmp_path: Path) -> None:
+    start = tmp_path / "start"
+    start.write_text(start_script(Path("/usr/bin/env"), keep=("PATH", "ANTHROPIC_API_KEY")))
+    start.chmod(0o700)
+    told = dict(os.environ, CLAUDE_CODE_ENTRYPOINT="sdk-py")
+    said = subprocess.run([start, "-0"], env=told, capture_output=True, text=True, check=True).stdout
+    named = {line.partition("=")[0] for line in said.split("\0") if line}
+    assert named - {"PWD", "_", "SHLVL", "OLDPWD"} == {"PATH", "ANTHROPIC_API_KEY", "CLAUDE_CODE_ENTRYPOINT"}
