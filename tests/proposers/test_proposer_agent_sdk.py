@@ -261,6 +261,17 @@ async def test_a_session_ends_at_its_turns_and_at_its_dollars_and_one_that_hands
     assert [closed.proposals for closed in history.closed_rounds] == [2, 1, 0, 0]
 
 
+async def test_what_a_session_costs_is_in_the_budget_of_the_run_and_one_ends_where_nothing_is_left(
+    tmp_path: Path,
+) -> None:
+    dear = {"usage": {"input_tokens": 1000, "output_tokens": 500_000}}
+    model = Model([[use("scoreboard", dear), use("scoreboard", dear), use("scoreboard"), use("scoreboard")]])
+    history = await searched_with(tmp_path, model, {}, iterations=3, budget={"usd": 4.0})
+    (one,) = sessions_of(history)
+    assert (one.state, one.turns, one.usd) == ("budget", 2, pytest.approx(5.002))
+    assert len(proposer_calls(history)) == 2
+
+
 async def test_a_session_ends_at_its_time_and_leaves_no_client_behind(tmp_path: Path) -> None:
     model = Model([[Reply(delay=60)]])
     history = await searched_with(tmp_path, model, {"timeout": 1.0}, iterations=1, max_failed_rounds=1)
