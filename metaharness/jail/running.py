@@ -64,9 +64,9 @@ async def run_jailed(
             try:
                 with ungrouped():
                     async with anyio.create_task_group() as group:
-                        group.start_soon(_fed, process, stdin or b"")
-                        group.start_soon(_kept, process.stderr, tail)
-                        await _lines(process.stdout, on_line)
+                        group.start_soon(fed, process, stdin or b"")
+                        group.start_soon(kept, process.stderr, tail)
+                        await lines(process.stdout, on_line)
                         code = await process.wait()
             finally:
                 await cell.end()
@@ -94,14 +94,16 @@ async def _started(cell: Cell, arguments: tuple[str, ...]) -> Process:
         raise SandboxError(f"cannot start a jail: {error}") from error
 
 
-async def _fed(process: Process, data: bytes) -> None:
+async def fed(process: Process, data: bytes) -> None:
+    """Write all that a program can read on its standard input."""
     assert process.stdin is not None
     async with process.stdin:
         with suppress(*FAILURES):  # it need not read
             await process.stdin.send(data)
 
 
-async def _lines(stream: ByteReceiveStream | None, on_line: Callable[[str], object]) -> None:
+async def lines(stream: ByteReceiveStream | None, on_line: Callable[[str], object]) -> None:
+    """Give away each line as it comes."""
     assert stream is not None
     left = b""
     async for part in stream:
@@ -115,7 +117,8 @@ async def _lines(stream: ByteReceiveStream | None, on_line: Callable[[str], obje
         on_line(left.decode("utf-8", "replace"))
 
 
-async def _kept(stream: ByteReceiveStream | None, tail: bytearray) -> None:
+async def kept(stream: ByteReceiveStream | None, tail: bytearray) -> None:
+    """Keep the end of what is written."""
     assert stream is not None
     async for part in stream:
         tail += part

@@ -152,14 +152,14 @@ async def opened(jail: Jail, *, serve: Mapping[str, Handler] | None = None) -> A
         SandboxError: No jail can be made here; the hint says what to install.
     """
     jail.check()
-    with ungrouped(), tempfile.TemporaryDirectory(prefix="jail-", dir=_place()) as named:
+    with ungrouped(), tempfile.TemporaryDirectory(prefix="jail-", dir=place()) as named:
         folder = Path(os.path.realpath(named))  # noqa: ASYNC240 - a microsecond
         (folder / "sockets").mkdir()
         async with anyio.create_task_group() as group:
             cell = Cell(jail, folder)
             await listen(str(folder / "sockets" / BROKER), cell.broker.meet, group)
             for name, handler in (serve or {}).items():
-                await listen(str(folder / "sockets" / name), _serving(handler), group)
+                await listen(str(folder / "sockets" / name), serving(handler), group)
             try:
                 await anyio.to_thread.run_sync(cell.write)
                 yield cell
@@ -168,7 +168,17 @@ async def opened(jail: Jail, *, serve: Mapping[str, Handler] | None = None) -> A
                 group.cancel_scope.cancel()
 
 
-def _place() -> str | None:
+def make_sure() -> None:
+    """Make sure that jails can be made here.
+
+    Raises:
+        SandboxError: They cannot; the hint says what to install.
+    """
+    (bubblewrapped if sys.platform == "linux" else seatbelted).find_program()
+
+
+def place() -> str | None:
+    """Where a folder with sockets may be made; None: where temporary files are."""
     return None if len(tempfile.gettempdir()) <= LONGEST else "/tmp"  # noqa: S108 - a folder that this user alone reads
 
 
@@ -178,7 +188,9 @@ async def _until_closed(stream: ByteStream) -> None:
             await stream.receive()
 
 
-def _serving(handler: Handler) -> Meet:
+def serving(handler: Handler) -> Meet:
+    """Each connection as a stream, to what answers."""
+
     async def meet(raw: socket.socket) -> None:
         async with Pipe(raw) as stream:
             with suppress(*FAILURES):

@@ -25,10 +25,10 @@ from metaharness.errors import UsageError
 from metaharness.gateway.prices import PriceTable
 from metaharness.gateway.providers.anthropic import KEY
 from metaharness.gateway.providers.remote import read_key
+from metaharness.jail import Cell, make_sure
 from metaharness.pages import packaged, skill_page
 from metaharness.proposers.claude_client import PACKAGE, Started, find_client, ready
 from metaharness.proposers.claude_messages import Following
-from metaharness.proposers.jails import check_jail
 from metaharness.proposers.prompts import SKILL, filled, skill_text, task_text
 from metaharness.proposers.purse import Purse
 from metaharness.records import Proposal
@@ -55,9 +55,9 @@ def check_agent_sdk(config: RunConfig) -> None:
     """Make sure that the proposer can be had.
 
     Raises:
-        UsageError: There is no model for it, its skill cannot be read, its limit in dollars could not be kept, or it
-            would run without a jail.
+        UsageError: There is no model for it, its skill cannot be read, or its limit in dollars could not be kept.
         ConfigurationError: Its package or its key is not there.
+        SandboxError: No jail can be made here; the hint says what to install, and how to do without.
     """
     spec = config.models.get(ROLE)
     if spec is None or spec.provider != "anthropic":
@@ -76,28 +76,22 @@ def check_agent_sdk(config: RunConfig) -> None:
     find_client()
     read_key(KEY)
     if not config.proposing.unjailed:
-        check_jail()
+        make_sure()
 
 
 class AgentSdkProposer:
     """Starts the client once a round."""
 
-    def __init__(self, run: Run, serve: Serve) -> None:
-        """Find what it needs.
-
-        Args:
-            run: Open for recording.
-            serve: Makes the server that the client is connected to.
-
-        Raises:
-            UsageError: As `check_agent_sdk`.
-            ConfigurationError: Likewise.
-        """
-        check_agent_sdk(run.config)
+    def __init__(self, run: Run, serve: Serve | None) -> None:
+        """Take the run, open for recording, and what makes the server that the client is connected to."""
+        if serve is None:
+            raise UsageError("an agent program needs the tools over MCP", hint="start it with `metaharness run`")
         self._run = run
         self._serve = serve
         self._spec = run.config.models[ROLE]
         self._sdk: Any = import_module(PACKAGE)
+        self._workspace = Workspace(run)
+        self._lay_out_pages()
 
     async def propose(self, round_: Round) -> AsyncIterator[Proposal]:
         """What the client hands in.
@@ -106,23 +100,23 @@ class AgentSdkProposer:
             ModelFailure: Its model gives no answer, or nothing is left of the budget.
             SandboxError: No jail can be made here any more.
         """
-        with Workspace(self._run) as workspace:
-            async with ready(self._run, workspace.folder) as started:
-                session = Session(self._run, round_, model=self._spec, sealed_by=started.sealed_by)
-                await anyio.to_thread.run_sync(workspace.update, session.name)
-                self._lay_out_skill(workspace, round_)
-                work = partial(self._work, started, round_)
-                async with aclosing(seated(self._run, round_, session, workspace.folder, work)) as proposals:
-                    async for proposal in proposals:
-                        yield proposal
+        folder = self._workspace.folder
+        async with ready(self._run, folder) as started:
+            session = Session(self._run, round_, model=self._spec, sealed_by=started.sealed_by)
+            await anyio.to_thread.run_sync(self._workspace.update, session.name)
+            proposing = self._run.config.proposing
+            skill = filled(skill_text(proposing.skill, partial(skill_page, SKILL)), proposing, round_)
+            (folder / SKILL_FILE).write_text(skill, encoding="utf-8")
+            work = partial(self._work, started, round_)
+            async with aclosing(seated(self._run, round_, session, folder, work)) as proposals:
+                async for proposal in proposals:
+                    yield proposal
 
-    def _lay_out_skill(self, workspace: Workspace, round_: Round) -> None:
-        proposing = self._run.config.proposing
-        text = filled(skill_text(proposing.skill, partial(skill_page, SKILL)), proposing, round_)
-        (workspace.folder / SKILL_FILE).write_text(text, encoding="utf-8")
+    def _lay_out_pages(self) -> None:
+        """The pages of the shipped skill, where it says that they are."""
         pages = packaged(f"skills/{SKILL}/references")
-        if proposing.skill is None and pages is not None:
-            shutil.copytree(pages, workspace.folder / pages.name)
+        if self._run.config.proposing.skill is None and pages is not None:
+            shutil.copytree(pages, self._workspace.folder / pages.name)
 
     async def _work(self, started: Started, round_: Round, desk: Desk, session: Session) -> None:
         purse = Purse(self._run, self._spec)
@@ -132,11 +126,11 @@ class AgentSdkProposer:
             with anyio.move_on_after(self._run.config.proposing.timeout) as clock:
                 await self._converse(self._options(started, desk, session), task_text(self._run, round_), following)
             if clock.cancelled_caught:
-                session.state = "timeout"
+                session.limited("timeout", f"it took longer than {self._run.config.proposing.timeout:g} s")
         finally:
             following.close()
-            for attempt in () if started.cell is None else started.cell.attempts():
-                session.say("network", **vars(attempt))
+            if started.cell is not None:
+                _say_of_jail(started.cell, session)
 
     async def _converse(self, options: Any, task: str, following: Following) -> None:
         """Give the client the task and follow it to its end; whatever happens, it is ended."""
@@ -179,6 +173,14 @@ class AgentSdkProposer:
             verbatim_prompts=True,
             max_buffer_size=LINE_BYTES,
         )
+
+
+def _say_of_jail(cell: Cell, session: Session) -> None:
+    """Keep what the client tried to reach, and which bound of the jail ended it, if one did."""
+    for attempt in cell.attempts():
+        session.say("network", **vars(attempt))
+    if cell.ended_because is not None:
+        session.say("jail", text=cell.ended_because)
 
 
 async def _let_go(client: Any) -> None:

@@ -78,10 +78,10 @@ class Following:
         self._charge()
         self._began = time.monotonic()
         if not self._purse.hold():
-            self._stop("budget")
+            self._stop("budget", "nothing is left of the budget of the run")
 
-    def _stop(self, state: str) -> None:
-        self._session.state = state
+    def _stop(self, state: str, why: str) -> None:
+        self._session.limited(state, why)
         self.over = True
 
     # -- what it costs ---------------------------------------------------------------------------------------------
@@ -124,15 +124,15 @@ class Following:
         latency = (time.monotonic() - self._began) * 1000
         self._session.charge(usage, usd=usd, latency_ms=round(latency, 3), response=told)
         if self._purse.empty:
-            self._stop("usd")
+            self._stop("usd", "it has cost what one session may cost")
 
     # -- how it ends -----------------------------------------------------------------------------------------------
 
     def _ended(self, result: Any) -> None:
+        said = "; ".join(result.errors or []) or result.result or result.subtype
         if result.subtype in LIMITS:
-            self._session.state = LIMITS[result.subtype]
+            self._session.limited(LIMITS[result.subtype], said)
         elif result.is_error:
-            said = "; ".join(result.errors or []) or result.result or result.subtype
             _check_refused(result.api_error_status, said)
             kind = "infrastructure" if result.api_error_status is None else failure_kind(result.api_error_status)
             raise ModelFailure(kind, str(said)[:MESSAGE_CHARS], status_code=result.api_error_status)

@@ -15,9 +15,8 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
+import weakref
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from metaharness.configuration import Shown
 from metaharness.domain import Domain, Split, split_cases
@@ -44,26 +43,19 @@ WHAT: dict[Shown, str] = {
 
 
 class Workspace:
-    """A folder that follows a run; a context manager, at whose end it is removed."""
+    """A folder that follows a run."""
 
     def __init__(self, run: Run) -> None:
         self._run = run
         self._level: Shown = run.config.history
-        self._temporary = tempfile.TemporaryDirectory(prefix="metaharness-workspace-")
-        self.folder = Path(self._temporary.name).resolve()
+        self.folder = Path(tempfile.mkdtemp(prefix="metaharness-workspace-")).resolve()
+        self.remove = weakref.finalize(self, shutil.rmtree, self.folder, ignore_errors=True)
+        """Remove it; done at the end of the process, or of this object, at the latest."""
         self._copied: dict[Path, tuple[int, int]] = {}
-
-    def __enter__(self) -> Self:
         (self.folder / "candidate").mkdir()
         (self.folder / "history").mkdir()
         (self.folder / "README.md").write_text(README.format(what=WHAT[self._level]), encoding="utf-8")
         _lay_out_domain(self._run.domain, self.folder / "domain")
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._temporary.cleanup()
 
     def update(self, session: str = "") -> None:
         """Bring it up to what is recorded now, as the proposer may see it in one of its sessions.

@@ -21,12 +21,12 @@ from wire_server import Received, Reply, serve
 
 from mcp_server import make_server
 from metaharness.configuration import ProposerConfig, RunConfig
-from metaharness.errors import ModelFailure, UsageError
+from metaharness.errors import ModelFailure, SandboxError, UsageError
 from metaharness.history import History
+from metaharness.jail import make_sure
 from metaharness.messages import ModelSpec
 from metaharness.proposers import check_proposer, open_proposer
 from metaharness.proposers.claude_client import UNJAILED, start_script
-from metaharness.proposers.jails import check_jail
 from metaharness.records import SessionRecord
 from metaharness.run import Run
 from metaharness.search import search
@@ -57,8 +57,8 @@ def client(monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def _jailed() -> bool:
     try:
-        check_jail()
-    except UsageError:
+        make_sure()
+    except SandboxError:
         return False
     return True
 
