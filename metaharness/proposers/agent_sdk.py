@@ -1,6 +1,6 @@
 """The proposer `agent-sdk`: Claude Code through claude-agent-sdk, with the tools of the run in this process.
 
-The client works in a copy of what the run shows, with a home of its own; both are gone after the session. Of the
+The client works in a copy of what the run shows, with a home of its own that is gone after the session. Of the
 environment it has PATH, the key, and what the configuration names: no settings, hooks, plugins, skills or CLAUDE.md of
 the user. Its own tools only read. The tools of the run come over its stdin and stdout.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -21,7 +22,7 @@ from wire_server import Received, Reply, serve
 
 from mcp_server import make_server
 from metaharness.configuration import ProposerConfig, RunConfig
-from metaharness.errors import ModelFailure, SandboxError, UsageError
+from metaharness.errors import ConfigurationError, ModelFailure, SandboxError, UsageError
 from metaharness.history import History
 from metaharness.jail import make_sure
 from metaharness.messages import ModelSpec
@@ -42,7 +43,7 @@ SKILL_SAYS = "# One round of a harness search"
 
 
 @pytest.fixture(autouse=True)
-def client(monkeypatch: pytest.MonkeyPatch) -> Path:
+def client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The client, as `scripts/get_claude` fetches it with its SDK, and a key."""
     where = Path(subprocess.run([GET, "--where"], capture_output=True, text=True, check=True).stdout.strip())
     if not where.is_file():
@@ -52,6 +53,9 @@ def client(monkeypatch: pytest.MonkeyPatch) -> Path:
         sys.path.append(packages)  # behind all others, as what it needs is installed here already
     monkeypatch.setenv("ANTHROPIC_API_KEY", KEY)
     monkeypatch.setenv("A_SECRET_OF_THE_USER", "hidden")
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))  # so that workspaces can be told from those of others
     return where
 
 
@@ -159,16 +163,13 @@ def sessions_of(history: History) -> list[SessionRecord]:
     return [record for name in store.names() if (record := store.record(name)) is not None]
 
 
-def processes_left(history: History) -> list[str]:
-    """Command lines on this machine that name a workspace of the run's sessions."""
-    store = history.store.sessions
-    rows = [row for name in store.names() for row in store.transcript(name) if row.get("subtype") == "init"]
-    workspaces = [row["data"]["cwd"] for row in rows]
+def clients_left(tmp_path: Path) -> list[str]:
+    """Command lines of the client, and of what starts it, that name a workspace of the test."""
     found = []
     for file in Path("/proc").glob("[0-9]*/cmdline"):
         with suppress(OSError):
             command = file.read_bytes().replace(b"\0", b" ").decode("utf-8", "replace")
-            found += [command] if any(one in command for one in workspaces) else []
+            found += [command] if "--system-prompt-file" in command and str(tmp_path) in command else []
     return found
 
 
@@ -276,13 +277,14 @@ async def test_a_session_ends_at_its_time_and_leaves_no_client_behind(tmp_path: 
     model = Model([[Reply(delay=60)]])
     history = await searched_with(tmp_path, model, {"timeout": 1.0}, iterations=1, max_failed_rounds=1)
     assert [one.state for one in sessions_of(history)] == ["timeout"]
-    assert processes_left(history) == []
+    assert clients_left(tmp_path) == []
 
 
 async def test_a_stop_in_the_middle_ends_the_client_and_a_resumed_run_goes_on(tmp_path: Path) -> None:
     toy, token = write_toy(tmp_path / "domain"), anyio.lowlevel.current_token()
 
     def stop(_: str) -> Reply:
+        assert clients_left(tmp_path), "one is at work"
         anyio.from_thread.run_sync(run.stop, token=token)
         return Reply(delay=60)
 
@@ -290,7 +292,7 @@ async def test_a_stop_in_the_middle_ends_the_client_and_a_resumed_run_goes_on(tm
         config = config_of(toy, server.url, {}, iterations=2, candidates_per_round=2)
         async with Run.create(config, tmp_path / "runs", name="run") as run:
             assert await search(run, open_proposer(run, serve=make_server)) == "stopped"
-            assert processes_left(run.history) == []
+            assert clients_left(tmp_path) == []
             assert [one.state for one in sessions_of(run.history)] == ["stopped"]
         async with Run.open(tmp_path / "runs" / "run") as run:
             await search(run, open_proposer(run, serve=make_server))
@@ -318,6 +320,21 @@ def test_what_the_proposer_lacks_is_said_before_there_is_a_run(tmp_path: Path) -
     ]:
         with pytest.raises(UsageError, match=said):
             check_proposer(valid.model_copy(update=changed))
+
+
+def test_a_package_or_a_key_that_is_missing_is_named_with_what_to_do(
+    tmp_path: Path, client: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = config_of(write_toy(tmp_path / "domain"), "http://127.0.0.1:9", {})
+    with monkeypatch.context() as without:
+        without.delenv("ANTHROPIC_API_KEY")
+        with pytest.raises(ConfigurationError, match="ANTHROPIC_API_KEY is not set"):
+            check_proposer(config)
+    monkeypatch.setattr(sys, "path", [path for path in sys.path if path != str(client.parents[2])])
+    monkeypatch.delitem(sys.modules, "claude_agent_sdk", raising=False)
+    with pytest.raises(ConfigurationError, match="'claude-agent-sdk' is not installed") as missing:
+        check_proposer(config)
+    assert "agent-sdk" in str(missing.value.hint)
 
 
 def test_without_a_jail_the_client_starts_with_no_variable_of_the_user(tmp_path: Path) -> None:
