@@ -50,6 +50,11 @@ LINE_BYTES = 32 << 20
 SKILL_FILE = "SKILL.md"
 """In the workspace, beside the pages that it refers to."""
 
+WHERE = """\
+Your folder holds a copy of what the run shows; its `README.md` says what lies where. You can read there and not write:
+give a candidate's source to the tools as `files`.
+"""
+
 
 def check_agent_sdk(config: RunConfig) -> None:
     """Make sure that the proposer can be had.
@@ -124,7 +129,8 @@ class AgentSdkProposer:
         following = Following(session, purse)
         try:
             with anyio.move_on_after(self._run.config.proposing.timeout) as clock:
-                await self._converse(self._options(started, desk, session), task_text(self._run, round_), following)
+                task = f"{task_text(self._run, round_)}\n{WHERE}"
+                await self._converse(self._options(started, desk, session), task, following)
             if clock.cancelled_caught:
                 session.limited("timeout", f"it took longer than {self._run.config.proposing.timeout:g} s")
         finally:

@@ -6,6 +6,7 @@ system prompt, and a JSON schema for the answer becomes `output_config`.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from metaharness.gateway.budget import DEFAULT_MAX_TOKENS
@@ -109,8 +110,8 @@ def read_message(body: Any) -> Completion:
     )
 
 
-def read_usage(usage: Any) -> Usage:
-    """The token counts of an answer."""
+def read_usage(usage: Mapping[str, Any]) -> Usage:
+    """What an answer has used; what went through the provider's cache is part of the input."""
     read, written = usage.get("cache_read_input_tokens") or 0, usage.get("cache_creation_input_tokens") or 0
     return Usage(
         input_tokens=usage["input_tokens"] + read + written,
