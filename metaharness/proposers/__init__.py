@@ -16,7 +16,7 @@ from metaharness.run import Round, Run
 if TYPE_CHECKING:
     from metaharness.tools import Desk, Tool
 
-PROPOSERS = ("scripted", "agent-sdk", "command", AGENT)
+PROPOSERS = ("scripted", "tool-loop", "agent-sdk", "command", AGENT)
 
 Serve = Callable[["Desk", "Sequence[Tool]"], Any]
 """Makes an MCP server that offers some tools of a desk: what an agent program is connected to."""
@@ -43,17 +43,10 @@ def check_proposer(config: RunConfig) -> None:
 
     Raises:
         UsageError: There is none of that name, or something that it needs was not given.
+        ConfigurationError: A package or a key is missing.
     """
     if config.proposer not in PROPOSERS:
         raise UsageError(f"no proposer {config.proposer!r}", hint=f"valid: {', '.join(PROPOSERS)}")
-    if config.proposer == "agent-sdk":
-        from metaharness.proposers.agent_sdk import check_agent_sdk  # noqa: PLC0415 - as below
-
-        check_agent_sdk(config)
-    if config.proposer == "command":
-        from metaharness.proposers.command import check_command  # noqa: PLC0415 - as below
-
-        check_command(config)
     if config.strategy == "best-of-n" and config.proposer == AGENT:
         raise UsageError("an agent from outside sees what it has handed in", hint="best-of-n needs another proposer")
     if config.strategy == "best-of-n" and config.candidates_per_round > 1:
@@ -61,6 +54,18 @@ def check_proposer(config: RunConfig) -> None:
             "the candidates of one round are written together, and those of best-of-n independently",
             hint="leave out --candidates-per-round; n is --iterations",
         )
+    if config.proposer == "tool-loop":
+        from metaharness.proposers.tool_loop import check_tool_loop  # noqa: PLC0415 - loaded for this kind alone
+
+        check_tool_loop(config)
+    if config.proposer == "agent-sdk":
+        from metaharness.proposers.agent_sdk import check_agent_sdk  # noqa: PLC0415 - as above
+
+        check_agent_sdk(config)
+    if config.proposer == "command":
+        from metaharness.proposers.command import check_command  # noqa: PLC0415 - as above
+
+        check_command(config)
 
 
 def open_proposer(run: Run, *, serve: Serve | None = None, converse: Converse | None = None) -> Proposer:
@@ -75,6 +80,10 @@ def open_proposer(run: Run, *, serve: Serve | None = None, converse: Converse | 
         UsageError: As `check_proposer`.
     """
     check_proposer(run.config)
+    if run.config.proposer == "tool-loop":
+        from metaharness.proposers.tool_loop import ToolLoopProposer  # noqa: PLC0415 - as above
+
+        return ToolLoopProposer(run)
     if run.config.proposer == "agent-sdk":
         from metaharness.proposers.agent_sdk import AgentSdkProposer  # noqa: PLC0415 - jails are not needed elsewhere
 

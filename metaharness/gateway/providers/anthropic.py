@@ -50,10 +50,8 @@ class AnthropicProvider:
         Raises:
             ConfigurationError: The package or the key is missing.
         """
-        sdk = load_sdk("anthropic")
-        key = read_key(KEY)
+        sdk, self._client = open_client(spec)
         self._model = spec.name
-        self._client = sdk.AsyncAnthropic(api_key=key, base_url=spec.base_url, max_retries=MAX_RETRIES)
         create = self._client.messages.with_raw_response.create
         self._endpoint = Endpoint(sdk, sdk.AnthropicError, create, KEY)
 
@@ -70,6 +68,20 @@ class AnthropicProvider:
 
 
 open_model = AnthropicProvider
+
+
+def open_client(spec: ModelSpec, *, retries: int = MAX_RETRIES) -> tuple[Any, Any]:
+    """The SDK, and its client for the endpoint of a model; nothing is sent.
+
+    Args:
+        spec: The model.
+        retries: How often the client asks again, with growing pauses, where the endpoint is busy or cannot be reached.
+
+    Raises:
+        ConfigurationError: The package or the key is missing.
+    """
+    sdk = load_sdk("anthropic")
+    return sdk, sdk.AsyncAnthropic(api_key=read_key(KEY), base_url=spec.base_url, max_retries=retries)
 
 
 def request_parameters(request: ModelRequest) -> dict[str, Any]:
