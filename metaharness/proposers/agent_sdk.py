@@ -23,6 +23,7 @@ import anyio.to_thread
 from metaharness.configuration import RunConfig
 from metaharness.errors import UsageError
 from metaharness.gateway.prices import PriceTable
+from metaharness.gateway.providers import address
 from metaharness.gateway.providers.anthropic import KEY
 from metaharness.gateway.providers.remote import read_key
 from metaharness.jail import Cell, make_sure
@@ -158,7 +159,7 @@ class AgentSdkProposer:
     def _options(self, started: Started, desk: Desk, session: Session) -> Any:
         proposing = self._run.config.proposing
         server = self._serve(desk, seat_tools())
-        elsewhere = self._spec.base_url is not None  # the client would reckon with prices that do not hold there
+        elsewhere = address(self._spec) is not None  # the client would reckon with prices that do not hold there
         return self._sdk.ClaudeAgentOptions(
             model=self._spec.name,
             system_prompt={"type": "file", "path": str(started.workspace / SKILL_FILE)},

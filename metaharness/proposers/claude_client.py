@@ -16,6 +16,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from metaharness.errors import ConfigurationError
+from metaharness.gateway.providers import address
 from metaharness.gateway.providers.anthropic import KEY
 from metaharness.gateway.providers.remote import install_hint, read_key
 from metaharness.jail import Bounds, Cell, Jail, opened
@@ -101,12 +102,13 @@ async def ready(run: Run, workspace: Path) -> AsyncIterator[Started]:
 def _open_variables(run: Run) -> dict[str, str]:
     """What the client is told by variables, without secrets."""
     proposing, spec = run.config.proposing, run.config.models[ROLE]
+    url = address(spec)
     own = {
         "ANTHROPIC_DEFAULT_HAIKU_MODEL": spec.name,  # what it asks on the side, it asks the same model
         "CLAUDE_CODE_MAX_OUTPUT_TOKENS": str(proposing.max_tokens),
         "MCP_TOOL_TIMEOUT": str(int(proposing.timeout * 1000)),
     }
-    return QUIET | own | ({} if spec.base_url is None else {"ANTHROPIC_BASE_URL": spec.base_url})
+    return QUIET | own | ({} if url is None else {"ANTHROPIC_BASE_URL": url})
 
 
 def _secret_variables(run: Run) -> dict[str, str]:
@@ -130,7 +132,7 @@ def _jail(run: Run, workspace: Path, client: Path, environment: dict[str, str]) 
         writable=(),
         readable=tuple(Path(file).expanduser() for file in proposing.files),
         hidden=tuple(one for one in secrets_of(run) if not client.is_relative_to(one.resolve())),
-        destinations=(run.config.models[ROLE].base_url or ENDPOINT, *proposing.destinations),
+        destinations=(address(run.config.models[ROLE]) or ENDPOINT, *proposing.destinations),
         passed=(KEY, *proposing.environment, *OF_THE_SDK),
         environment=environment,
         bounds=Bounds(seconds=proposing.timeout + SPARE_SECONDS),

@@ -77,8 +77,8 @@ class Following:
     def _requesting(self) -> None:
         self._charge()
         self._began = time.monotonic()
-        if not self._purse.hold():
-            self._stop("budget", "nothing is left of the budget of the run")
+        if not self._purse.allows():
+            self._stop("budget", "the budget of the run does not allow another answer")
 
     def _stop(self, state: str, why: str) -> None:
         self._session.limited(state, why)
