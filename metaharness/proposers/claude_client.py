@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import sys
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -41,6 +42,13 @@ QUIET = {
     "DISABLE_ERROR_REPORTING": "1",
     "ENABLE_TOOL_SEARCH": "false",  # the tools are few, and all of them are needed
 }
+START = """\
+import ctypes, os, sys
+names, client, *arguments = sys.argv[1:]
+if sys.platform == "linux":
+    ctypes.CDLL(None).prctl(1, 9)
+os.execve(client, [client, *arguments], {name: os.environ[name] for name in names.split() if name in os.environ})
+"""
 UNJAILED = "the rules of Claude Code alone: unjailed, with read-only tools in a folder of its own"
 
 
@@ -118,10 +126,12 @@ def _secret_variables(run: Run) -> dict[str, str]:
 
 
 def start_script(client: Path, *, keep: tuple[str, ...]) -> str:
-    """What starts the client with the variables of those names alone, and those of the SDK."""
-    names = sorted(os.environ.keys() - {*keep, *OF_THE_SDK})
-    dropped = [part for name in names for part in ("-u", name)]
-    return f'#!/bin/sh\nexec {shlex.join(["/usr/bin/env", *dropped, str(client)])} "$@"\n'
+    """What starts the client with the variables of those names alone, and those of the SDK.
+
+    On Linux it is killed where this process is: else it would wait for the answer to a call in the air.
+    """
+    names = " ".join((*keep, *OF_THE_SDK))
+    return f'#!/bin/sh\nexec {shlex.join([sys.executable, "-I", "-S", "-c", START, names, str(client)])} "$@"\n'
 
 
 def _jail(run: Run, workspace: Path, client: Path, environment: dict[str, str]) -> Jail:
