@@ -10,6 +10,7 @@ user can. Settings that the machine's administrator has made for Claude Code sta
 
 from __future__ import annotations
 
+import logging
 import shutil
 from collections.abc import AsyncIterator
 from contextlib import aclosing
@@ -96,6 +97,7 @@ class AgentSdkProposer:
         self._serve = serve
         self._spec = run.config.models[ROLE]
         self._sdk: Any = import_module(PACKAGE)
+        logging.getLogger(PACKAGE).setLevel(logging.CRITICAL)  # it raises what it logs, and a stop is no error
         self._workspace = Workspace(run)
         self._lay_out_pages()
 

@@ -47,6 +47,7 @@ import ctypes, os, sys
 names, client, *arguments = sys.argv[1:]
 if sys.platform == "linux":
     ctypes.CDLL(None).prctl(1, 9)
+os.setsid()
 os.execve(client, [client, *arguments], {name: os.environ[name] for name in names.split() if name in os.environ})
 """
 UNJAILED = "the rules of Claude Code alone: unjailed, with read-only tools in a folder of its own"
@@ -128,7 +129,8 @@ def _secret_variables(run: Run) -> dict[str, str]:
 def start_script(client: Path, *, keep: tuple[str, ...]) -> str:
     """What starts the client with the variables of those names alone, and those of the SDK.
 
-    On Linux it is killed where this process is: else it would wait for the answer to a call in the air.
+    It does not hear the terminal's Ctrl+C, which is for this process. On Linux it is killed where this process is:
+    else it would wait for the answer to a call in the air.
     """
     names = " ".join((*keep, *OF_THE_SDK))
     return f'#!/bin/sh\nexec {shlex.join([sys.executable, "-I", "-S", "-c", START, names, str(client)])} "$@"\n'
