@@ -91,11 +91,10 @@ class Following:
             case "message_start":
                 self._charge()
                 message = event["message"]
-                self._answer = {"model": message.get("model"), "usage": dict(message.get("usage") or {})}
+                self._answer = {"model": message.get("model"), "usage": _counts(message)}
                 self._session.turn()
             case "message_delta" if self._answer is not None:
-                counted = {name: count for name, count in (event.get("usage") or {}).items() if count is not None}
-                self._answer["usage"] |= counted
+                self._answer["usage"] |= _counts(event)
                 self._answer["stop_reason"] = (event.get("delta") or {}).get("stop_reason")
             case "message_stop":
                 self._charge()
@@ -136,6 +135,10 @@ class Following:
             _check_refused(result.api_error_status, said)
             kind = "infrastructure" if result.api_error_status is None else failure_kind(result.api_error_status)
             raise ModelFailure(kind, str(said)[:MESSAGE_CHARS], status_code=result.api_error_status)
+
+
+def _counts(told: dict[str, Any]) -> dict[str, Any]:
+    return {name: count for name, count in (told.get("usage") or {}).items() if count is not None}
 
 
 def _check_refused(status: int | None, said: str) -> None:
