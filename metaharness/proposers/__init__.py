@@ -16,7 +16,7 @@ from metaharness.run import Round, Run
 if TYPE_CHECKING:
     from metaharness.tools import Desk, Tool
 
-PROPOSERS = ("scripted", "tool-loop", "command", AGENT)
+PROPOSERS = ("scripted", "tool-loop", "agent-sdk", "command", AGENT)
 
 Serve = Callable[["Desk", "Sequence[Tool]"], Any]
 """Makes an MCP server that offers some tools of a desk: what an agent program is connected to."""
@@ -58,6 +58,10 @@ def check_proposer(config: RunConfig) -> None:
         from metaharness.proposers.tool_loop import check_tool_loop  # noqa: PLC0415 - loaded for this kind alone
 
         check_tool_loop(config)
+    if config.proposer == "agent-sdk":
+        from metaharness.proposers.agent_sdk import check_agent_sdk  # noqa: PLC0415 - as above
+
+        check_agent_sdk(config)
     if config.proposer == "command":
         from metaharness.proposers.command import check_command  # noqa: PLC0415 - as above
 
@@ -80,6 +84,10 @@ def open_proposer(run: Run, *, serve: Serve | None = None, converse: Converse | 
         from metaharness.proposers.tool_loop import ToolLoopProposer  # noqa: PLC0415 - as above
 
         return ToolLoopProposer(run)
+    if run.config.proposer == "agent-sdk":
+        from metaharness.proposers.agent_sdk import AgentSdkProposer  # noqa: PLC0415 - jails are not needed elsewhere
+
+        return AgentSdkProposer(run, serve)
     if run.config.proposer == "command":
         from metaharness.proposers.command import CommandProposer  # noqa: PLC0415 - jails are not needed elsewhere
 

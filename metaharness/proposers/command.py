@@ -27,6 +27,7 @@ from metaharness.errors import UsageError
 from metaharness.gateway.providers.remote import key_variable
 from metaharness.jail import Bounds, Ended, Jail, make_sure, run_jailed, run_unjailed
 from metaharness.messages import ModelSpec
+from metaharness.proposers.jails import secrets_of
 from metaharness.proposers.prompts import skill_text, task_text
 from metaharness.records import Proposal
 from metaharness.run import Round, Run
@@ -146,18 +147,12 @@ class CommandProposer:
             home=None if proposing.unjailed else self._home,
             home_files=at_home,
             readable=tuple(path for path in given if not path.is_relative_to(home)),
-            hidden=self._hidden(),
+            hidden=secrets_of(self._run),
             destinations=(*_endpoint(spec), *proposing.destinations),
             passed=(*proposing.environment, *_keys(spec)),
             environment=_base_url(spec),
             bounds=Bounds(seconds=proposing.timeout),
         )
-
-    def _hidden(self) -> tuple[Path, ...]:
-        """The runs, the domain, and the data that its options name."""
-        named = (Path(value) for value in self._run.config.domain_options.values())
-        data = [path for path in named if path.is_absolute() and path.exists()]
-        return (self._run.store.path.parent, self._run.domain.root, *data)
 
 
 def _endpoint(spec: ModelSpec | None) -> tuple[str, ...]:
