@@ -26,7 +26,7 @@ from metaharness.errors import UsageError
 from metaharness.gateway.prices import PriceTable
 from metaharness.gateway.providers import address
 from metaharness.gateway.providers.anthropic import KEY
-from metaharness.gateway.providers.remote import read_key
+from metaharness.gateway.providers.remote import key_variable, read_key
 from metaharness.jail import Cell, make_sure
 from metaharness.pages import packaged, skill_page
 from metaharness.proposers.claude_client import PACKAGE, Started, find_client, ready
@@ -81,7 +81,7 @@ def check_agent_sdk(config: RunConfig) -> None:
         )
     skill_text(config.proposing.skill, partial(skill_page, SKILL))
     find_client()
-    read_key(KEY)
+    read_key(key_variable(KEY, address(spec)))
     if not config.proposing.unjailed:
         make_sure()
 

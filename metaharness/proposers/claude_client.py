@@ -6,7 +6,6 @@ through only what is meant for the client.
 
 from __future__ import annotations
 
-import os
 import shlex
 import sys
 import tempfile
@@ -16,10 +15,11 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
+from metaharness import variables
 from metaharness.errors import ConfigurationError
 from metaharness.gateway.providers import address
 from metaharness.gateway.providers.anthropic import KEY
-from metaharness.gateway.providers.remote import install_hint, read_key
+from metaharness.gateway.providers.remote import install_hint, key_variable, read_key
 from metaharness.jail import Bounds, Cell, Jail, opened
 from metaharness.proposers.jails import secrets_of
 from metaharness.run import Run
@@ -122,8 +122,9 @@ def _open_variables(run: Run) -> dict[str, str]:
 
 def _secret_variables(run: Run) -> dict[str, str]:
     """The key, and the variables that the configuration names."""
-    names = run.config.proposing.environment
-    return {name: os.environ[name] for name in names if name in os.environ} | {KEY: read_key(KEY)}
+    names, spec = run.config.proposing.environment, run.config.models[ROLE]
+    named = {name: value for name in names if (value := variables.get(name)) is not None}
+    return named | {KEY: read_key(key_variable(KEY, address(spec)))}
 
 
 def start_script(client: Path, *, keep: tuple[str, ...]) -> str:
