@@ -14,7 +14,7 @@ from metaharness.run import Round, Run
 if TYPE_CHECKING:
     from metaharness.tools import Desk, Tool
 
-PROPOSERS = ("scripted", AGENT)
+PROPOSERS = ("scripted", "chat", AGENT)
 
 Serve = Callable[["Desk", "Sequence[Tool]"], Any]
 """Makes an MCP server that offers some tools of a desk: what an agent program is connected to."""
@@ -47,6 +47,10 @@ def check_proposer(config: RunConfig) -> None:
             "the candidates of one round are written together, and those of best-of-n independently",
             hint="leave out --candidates-per-round; n is --iterations",
         )
+    if config.proposer == "chat":
+        from metaharness.proposers.chat import check_chat  # noqa: PLC0415 - others do without it
+
+        check_chat(config)
 
 
 def open_proposer(run: Run, *, serve: Serve | None = None) -> Proposer:
@@ -62,4 +66,8 @@ def open_proposer(run: Run, *, serve: Serve | None = None) -> Proposer:
     check_proposer(run.config)
     if run.config.proposer == AGENT:
         return ScriptedProposer(())  # is never asked: a run that waits for an agent begins no round by itself
+    if run.config.proposer == "chat":
+        from metaharness.proposers.chat import ChatProposer  # noqa: PLC0415 - others do without it
+
+        return ChatProposer(run)
     return ScriptedProposer()
