@@ -14,8 +14,8 @@ from metaharness.loading import read_baselines
 from metaharness.proposers import Proposer
 from metaharness.records import Proposal
 from metaharness.run import Round, Run
-from metaharness.run.ungroup import ungrouped
 from metaharness.scoring.scoreboard import Iteration
+from metaharness.ungroup import ungrouped
 
 Confirm = Callable[[], Awaitable[bool]]
 

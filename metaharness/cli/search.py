@@ -15,6 +15,8 @@ from metaharness.cli import options
 from metaharness.cli.app import INTERRUPTED, command
 
 if TYPE_CHECKING:
+    from anyio.abc import ByteStream
+
     from metaharness.configuration import Budget, RunConfig
     from metaharness.run import Run
     from metaharness.tools import Desk, Tool
@@ -171,6 +173,13 @@ def _server(desk: Desk, tools: Sequence[Tool]) -> Any:
     return make_server(desk, tools)
 
 
+async def _converse(desk: Desk, tools: Sequence[Tool], stream: ByteStream) -> None:
+    """The same over a connection of its own."""
+    from mcp_server import serve_stream
+
+    await serve_stream(desk, tools, stream)
+
+
 def _record(open_run: Callable[[], Run], session: Session, *, as_json: bool) -> None:
     """Search until the end or a signal, then say what came out."""
     import anyio
@@ -214,7 +223,7 @@ class Session:
             run.listener = progress = Progress(run, quiet=self.quiet)
             progress.begin()
             asking = Asking(run, progress, above=self.ask_above, quiet=self.quiet) if self.estimate else None
-            doing = partial(search, run, open_proposer(run, serve=_server), confirm=asking)
+            doing = partial(search, run, open_proposer(run, serve=_server, converse=_converse), confirm=asking)
             try:
                 reason = await until_signal(run, doing, progress.clear)
             except MetaharnessError:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
+
+from anyio.abc import ByteStream
 
 from metaharness.configuration import AGENT, RunConfig
 from metaharness.errors import UsageError
@@ -14,10 +16,14 @@ from metaharness.run import Round, Run
 if TYPE_CHECKING:
     from metaharness.tools import Desk, Tool
 
-PROPOSERS = ("scripted", "chat", AGENT)
+PROPOSERS = ("scripted", "chat", "command", AGENT)
 
 Serve = Callable[["Desk", "Sequence[Tool]"], Any]
 """Makes an MCP server that offers some tools of a desk: what an agent program is connected to."""
+
+
+Converse = Callable[["Desk", "Sequence[Tool]", ByteStream], Awaitable[None]]
+"""Serves some tools of a desk over one connection, until the client goes."""
 
 
 class Proposer(Protocol):
@@ -40,6 +46,14 @@ def check_proposer(config: RunConfig) -> None:
     """
     if config.proposer not in PROPOSERS:
         raise UsageError(f"no proposer {config.proposer!r}", hint=f"valid: {', '.join(PROPOSERS)}")
+    if config.proposer == "command":
+        from metaharness.proposers.command import check_command  # noqa: PLC0415 - as above
+
+        check_command(config)
+    if config.proposer == "chat":
+        from metaharness.proposers.chat import check_chat  # noqa: PLC0415 - others do without it
+
+        check_chat(config)
     if config.strategy == "best-of-n" and config.proposer == AGENT:
         raise UsageError("an agent from outside sees what it has handed in", hint="best-of-n needs another proposer")
     if config.strategy == "best-of-n" and config.candidates_per_round > 1:
@@ -47,23 +61,24 @@ def check_proposer(config: RunConfig) -> None:
             "the candidates of one round are written together, and those of best-of-n independently",
             hint="leave out --candidates-per-round; n is --iterations",
         )
-    if config.proposer == "chat":
-        from metaharness.proposers.chat import check_chat  # noqa: PLC0415 - others do without it
-
-        check_chat(config)
 
 
-def open_proposer(run: Run, *, serve: Serve | None = None) -> Proposer:
+def open_proposer(run: Run, *, serve: Serve | None = None, converse: Converse | None = None) -> Proposer:
     """The proposer that a run is configured with.
 
     Args:
         run: Open for recording.
-        serve: For proposers whose agent speaks MCP.
+        serve: For proposers whose agent speaks MCP within this process.
+        converse: For those whose agent does in a process of its own.
 
     Raises:
         UsageError: As `check_proposer`.
     """
     check_proposer(run.config)
+    if run.config.proposer == "command":
+        from metaharness.proposers.command import CommandProposer  # noqa: PLC0415 - jails are not needed elsewhere
+
+        return CommandProposer(run, converse)
     if run.config.proposer == AGENT:
         return ScriptedProposer(())  # is never asked: a run that waits for an agent begins no round by itself
     if run.config.proposer == "chat":

@@ -27,9 +27,9 @@ from metaharness.run.reserve import Reserve
 from metaharness.run.rounds import Round, Rounds, check_answered, check_baselines, round_facts
 from metaharness.run.summaries import Derived, charged_pairs, evaluated, proposed
 from metaharness.run.tampering import Watch
-from metaharness.run.ungroup import ungrouped
 from metaharness.scoring.scoreboard import Iteration
 from metaharness.store import RunStore
+from metaharness.ungroup import ungrouped
 
 R = TypeVar("R", Round, Round | None)
 

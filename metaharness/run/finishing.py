@@ -34,10 +34,10 @@ from metaharness.run.ground import Ground, in_order
 from metaharness.run.machinery import Machinery
 from metaharness.run.recording import Recording, closed_on_error, open_recording, recorded_seconds
 from metaharness.run.summaries import evaluated, proposed, read_ledger, run_status, write_derived
-from metaharness.run.ungroup import ungrouped
 from metaharness.scoring.measures import PairRow
 from metaharness.scoring.scoreboard import Iteration
 from metaharness.store import RunStore, command_on
+from metaharness.ungroup import ungrouped
 
 Listener = Callable[[str, Mapping[str, Any]], None]
 

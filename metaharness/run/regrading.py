@@ -48,9 +48,9 @@ from metaharness.run.regradable import (
 )
 from metaharness.run.rounds import closed_round, round_facts, spoken
 from metaharness.run.summaries import evaluated, proposed, write_derived
-from metaharness.run.ungroup import ungrouped
 from metaharness.scoring.scoreboard import Iteration
 from metaharness.store import RunStore, load_record
+from metaharness.ungroup import ungrouped
 
 Listener = Callable[[str, Mapping[str, Any]], None]
 ATTEMPTS = 2

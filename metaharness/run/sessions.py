@@ -86,6 +86,16 @@ class Session:
         self._change(iterations=[*self.record.iterations, number])
         self._files.write(self.record)
 
+    def jailed(self, by: str) -> None:
+        """Record what keeps the test split from the proposer, where that is known only now."""
+        self._change(sealed_by=by)
+        self._files.write(self.record)
+
+    def limited(self, state: str, why: str) -> None:
+        """A limit has ended it."""
+        self.state = state
+        self._change(error=why)
+
     def unmetered(self) -> None:
         """Nobody tells what this session uses."""
         self._change(unmetered=True, usd=None)

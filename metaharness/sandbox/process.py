@@ -45,9 +45,9 @@ import anyio
 from anyio.abc import ByteStream
 
 from metaharness.errors import SandboxError
+from metaharness.machine.interpreter import CHECK
+from metaharness.machine.pipe import Pipe
 from metaharness.sandbox.bootstrap import BOOT, program
-from metaharness.sandbox.interpreter import CHECK
-from metaharness.sandbox.pipe import Pipe
 
 ENVIRONMENT = {"LANG": "C.UTF-8", "PYTHONHASHSEED": "0", "MALLOC_ARENA_MAX": "2"}
 """All that a worker is started with; it adds placeholders for the keys of clients (`clients/following.py`)."""

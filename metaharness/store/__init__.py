@@ -39,6 +39,7 @@ from metaharness.store.runs import (
     openings_locked,
 )
 from metaharness.store.sealed import Sealed
+from metaharness.store.shown import shown_files
 from metaharness.store.trace_index import TraceIndex
 from metaharness.store.trace_rows import Difference, Filter, TraceRow
 
@@ -70,6 +71,7 @@ __all__ = [
     "openings",
     "openings_locked",
     "owner_of",
+    "shown_files",
     "torn_candidates",
     "torn_lines",
     "unmade_runs",

@@ -18,8 +18,8 @@ from metaharness import production
 
 LAYERS = {
     0: ("errors", "messages", "limits", "records", "configuration"),
-    1: ("domain", "harness", "loading", "fingerprints", "seals", "marks", "scaffold", "pages"),
-    2: ("store", "gateway", "sandbox", "scoring"),
+    1: ("domain", "harness", "loading", "fingerprints", "seals", "marks", "scaffold", "pages", "machine", "ungroup"),
+    2: ("store", "gateway", "sandbox", "jail", "scoring"),
     3: ("evaluation", "holdout", "history", "finding", "leaks", "production", "exported"),
     4: ("run",),
     5: ("tools",),

@@ -15,7 +15,7 @@ from typing import Any, get_args
 
 import pytest
 from mcp import Client
-from run_kit import harness, proposals_of, write_toy
+from run_kit import SYNTAX_ERROR, harness, proposals_of, write_toy
 from tools_kit import Agent, Refused
 
 from mcp_server import make_server
@@ -42,7 +42,7 @@ WRITTEN = [
     )
     for name, proposal in zip(
         ("good", "broken", "other"),
-        proposals_of(harness("good"), "import nothing_there\n", harness("x")),
+        proposals_of(harness("good"), SYNTAX_ERROR, harness("x")),
         strict=True,
     )
 ]
@@ -117,9 +117,10 @@ async def pages(folder: Path, level: Shown) -> str:
     toy = write_toy(folder / "domain", cases=4, baselines={"a.py": harness("plain"), "b.py": harness("long")})
     config = toy.config(history=level, iterations=4, concurrency=1, max_failed_rounds=1)
     async with Run.create(config, folder / "runs", name="run") as run:
-        with Workspace(run) as workspace:
-            looks = Looks(run, workspace)
-            await search(run, looks)
+        looks = Looks(run, Workspace(run))
+        await search(run, looks)
+    looks.workspace.remove()
+    assert not looks.workspace.folder.exists()
     return masked("\n".join(looks.pages) + "\n", folder)
 
 
@@ -176,4 +177,4 @@ def test_no_test_case_and_no_evaluator_is_in_any_golden_file(level: Shown) -> No
     assert "test item" not in shown
     assert "class Exact" not in shown
     assert ("TAKEAWAY of good" in shown) == (level != "scores")
-    assert ("eval_trace.jsonl" in shown) == (level == "full")
+    assert ("[answer]" in shown) == (level == "full")
