@@ -151,6 +151,12 @@ class RunRecord(Record):
     objectives: list[ObjectiveRecord]
     """The domain's first, then its others or those that were chosen: what every number of this run is about."""
     forked_from: str | None = None
+    forked_at: int | None = None
+    """The last iteration that was inherited from there; None where none was: it is no fork, or answers graded anew."""
+    note: str = ""
+    """What whoever forked the run wants its proposer to know."""
+    openings: list[str] = []
+    """Runs that had opened the sealed test when this one was forked: they count even where they are gone since."""
     provenance: dict[str, str] = {}
     """Versions of the package, of Python and of the platform."""
 

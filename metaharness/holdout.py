@@ -291,11 +291,9 @@ class Holdout:
         A run that this one is a fork of counts whatever it has opened: what is expected may have been corrected since.
         """
         own = self._store.path.resolve()  # it may have been given as "."
-        forked = set(forked_from(own))
-        return sum(
-            path != own and (found.get("test_hash") == self._hash or path.name in forked)
-            for path, found in openings(own.parent)
-        )
+        forked, there = set(forked_from(own)), [one for one in openings(own.parent) if one[0] != own]
+        seen = {path.name for path, found in there if found.get("test_hash") == self._hash or path.name in forked}
+        return len(seen.union(self._store.record.openings))
 
     def cases(self) -> list[Case]:
         """The cases, sorted by id.

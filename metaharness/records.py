@@ -324,6 +324,9 @@ class ProposalRecord(Record):
     """What to know before its score is believed, such as that it lists answers of single cases."""
     session: str = ""
     """Its transcript, tokens and cost: the folder below `sessions/`; empty where it was not written in a session."""
+    inherited: str | None = None
+    """The run that made and paid for it, where a fork took it over: nothing of it is asked again, and it costs nothing
+    here. None: this run's own."""
     submitted: str = ""
 
 

@@ -28,8 +28,9 @@ EPILOG = """Exit codes: 0 success; 1 a failure of ours or of the environment; 2 
 3 the candidate or the domain is invalid; 4 a gate did not pass; 130 interrupted (resume goes on)."""
 
 ORDER = (
-    *("demo", "init", "check", "seal", "plan", "calibrate", "evaluate", "run", "resume", "submit", "finish", "regrade"),
-    *("export", "runs", "scoreboard", "show", "trace", "diff", "compare", "summary", "cost", "cache", "doctor"),
+    *("demo", "init", "check", "seal", "plan", "calibrate", "evaluate", "run", "resume", "fork", "submit", "finish"),
+    *("regrade", "export", "runs", "lineage", "scoreboard", "show", "trace", "diff", "compare", "summary", "cost"),
+    *("cache", "doctor"),
 )
 """As a person meets them: first what does something, then what shows it."""
 
@@ -150,8 +151,10 @@ def main(argv: list[str] | None = None) -> int:
         evaluate,
         export,
         finish,
+        fork,
         init,
         inspect,
+        lineage,
         plan,
         regrade,
         runs,

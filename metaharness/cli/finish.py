@@ -107,7 +107,7 @@ def _announce(finishing: Finishing, *, ask: bool, quiet: bool) -> None:
             file=sys.stderr,
         )
         resume = command_on(finishing.store.path, "resume")
-        incomplete = [f"{one.number:03d}" for one in finishing.history if one.state == "incomplete"]
+        incomplete = [f"{one.number:03d}" for one in finishing.history if one.unfinished]
         if incomplete:
             numbers = ", ".join(incomplete)
             print(f"not in question, as cases have no value: {numbers}; {resume} asks them again", file=sys.stderr)

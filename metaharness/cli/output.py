@@ -140,7 +140,7 @@ def _missing(history: History) -> dict[int, list[Gap]]:
     found = {
         iteration.number: sorted(history.store.measure_traces(iteration.number, gap_of).items(), key=lambda one: one[0])
         for iteration in history
-        if iteration.state == "incomplete"
+        if iteration.state == "incomplete" and iteration.unfinished
     }
     return {number: [gap for _, gap in pairs if gap is not None] for number, pairs in found.items()}
 

@@ -129,8 +129,9 @@ class Progress:
         config, spent = self._run.config, self._run.spent
         rate = self._cases / elapsed if elapsed > 0 else 0.0
         per_candidate = self._run.pairs_per_candidate
-        candidates = len(self._run.domain.baselines()) + config.iterations
-        left = max(0, candidates * per_candidate - spent.case_evaluations)
+        inherited = self._run.record.forked_at is not None
+        baselines = 0 if inherited else len(self._run.domain.baselines())
+        left = max(0, (baselines + config.iterations) * per_candidate - spent.case_evaluations)
         best = self._run.history.best()
         primary = self._run.history.objectives[0].name
         parts = [

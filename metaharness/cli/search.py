@@ -99,7 +99,7 @@ def run(
     )
     config = with_iterations(config, iterations)
     above = None if yes else ask_above
-    _record(lambda: _create(config, root, name), Session(quiet, estimate=True, ask_above=above), as_json=as_json)
+    record(lambda: _create(config, root, name), Session(quiet, estimate=True, ask_above=above), as_json=as_json)
 
 
 @command(
@@ -127,7 +127,7 @@ def resume(
     path = find_run(root, run_name)
     raised = budget(budget_candidates, budget_cases, budget_calls, budget_tokens, budget_usd)
     cache = False if no_cache else None
-    _record(lambda: Run.open(path, raised=raised, cache=cache), Session(quiet=quiet), as_json=as_json)
+    record(lambda: Run.open(path, raised=raised, cache=cache), Session(quiet=quiet), as_json=as_json)
 
 
 def _create(config: RunConfig, root: Path, name: str | None) -> Run:
@@ -180,7 +180,7 @@ async def _converse(desk: Desk, tools: Sequence[Tool], stream: ByteStream) -> No
     await serve_stream(desk, tools, stream)
 
 
-def _record(open_run: Callable[[], Run], session: Session, *, as_json: bool) -> None:
+def record(open_run: Callable[[], Run], session: Session, *, as_json: bool) -> None:
     """Search until the end or a signal, then say what came out."""
     import anyio
 

@@ -128,18 +128,22 @@ def _about_domain(round_: Round) -> str:
 
 def _about_run(run: Run, round_: Round) -> str:
     history, config = round_.history, run.config
-    made = sum(not one.is_baseline and one.proposal.round < round_.number for one in run.history)
+    made = sum(_counts(one) and one.proposal.round < round_.number for one in run.history)
     baselines = ", ".join(f"{one.number:03d} {one.proposal.name}" for one in history if one.is_baseline)
-    fork = [] if run.record.forked_from is None else ["this run is a fork: it goes on from another one"]
     facts = [
         f"objectives: {format_objectives(history.objectives)}; the first decides",
         f"frozen model: {config.models['target'].id}; trials: {config.trials}",
         f"candidates handed in before this round: {made} of {config.iterations}",
         f"baselines: {baselines}",
-        *fork,
+        *history.origin,
         *(state_line(state) for state in bound_states(run.ledger)),
     ]
     return "# The search\n\n" + "\n".join(f"- {fact}" for fact in facts)
+
+
+def _counts(one: Iteration) -> bool:
+    """Whether a candidate is one of those that the run was asked for."""
+    return not (one.is_baseline or one.is_inherited or one.proposal.by_hand)
 
 
 def _table(seen: Sequence[Iteration], history: History, proposing: ProposerConfig, *, told: bool) -> str:

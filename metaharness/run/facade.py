@@ -188,7 +188,7 @@ class Run:
     @property
     def unfinished(self) -> bool:
         """Whether something was begun that `resume` would end: a round, or candidates with missing pairs."""
-        return self._rounds.in_progress or any(iteration.state == "incomplete" for iteration in self.history)
+        return self._rounds.in_progress or bool(self._rounds.left_over())
 
     @property
     def all_proposed(self) -> bool:

@@ -33,7 +33,7 @@ from metaharness.run.evaluating import Evaluating
 from metaharness.run.ground import Ground, in_order
 from metaharness.run.machinery import Machinery
 from metaharness.run.recording import Recording, closed_on_error, open_recording, recorded_seconds
-from metaharness.run.summaries import evaluated, proposed, read_ledger, run_status, write_derived
+from metaharness.run.summaries import evaluated_pairs, proposed, read_ledger, run_status, write_derived
 from metaharness.scoring.measures import PairRow
 from metaharness.scoring.scoreboard import Iteration
 from metaharness.store import RunStore, command_on
@@ -60,8 +60,7 @@ class Finishing:
         self.ledger.restore(
             (),
             candidates=proposed(self.history),
-            case_evaluations=sum(evaluated(self.history, iteration) for iteration in self.history)
-            + sealed_spent(self.store).case_evaluations,
+            case_evaluations=evaluated_pairs(self.history) + sealed_spent(self.store).case_evaluations,
             seconds=recorded_seconds(self.history),
         )
         self._warnings = Warnings(self.ledger, self.store, self._tell)

@@ -76,7 +76,7 @@ def with_raised(bounds: Budget, raised: Budget | None) -> Budget:
 
 def recorded_seconds(history: History) -> float:
     """How long the run had been recorded when its last score was written."""
-    scores = [iteration.score for iteration in history if iteration.score is not None]
+    scores = [iteration.score for iteration in history if iteration.score is not None and not iteration.is_inherited]
     return max([score.spent.seconds for score in scores] + [sealed_spent(history.store).seconds])
 
 

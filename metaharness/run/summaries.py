@@ -45,6 +45,7 @@ def summary_row(iteration: Iteration, primary: str) -> dict[str, Any]:
         "verdict": verdict.verdict if verdict is not None else None,
         "rejected": {"stage": rejection.stage, "message": rejection.message} if rejection is not None else None,
         "flags": proposal.flags,
+        "inherited": proposal.inherited,
         "submitted": proposal.submitted,
         "finished": score.finished if score is not None else None,
         "spent": score.spent.model_dump() if score is not None else None,
@@ -127,7 +128,7 @@ def read_ledger(history: History) -> Ledger:
     ledger.restore(
         ((entry.attribution.role, entry.call) for journal in journals for entry in journal.entries()),
         candidates=proposed(history),
-        case_evaluations=sum(evaluated(history, iteration) for iteration in history)
+        case_evaluations=evaluated_pairs(history)
         + tried_pairs(history.store)
         + sealed_spent(history.store).case_evaluations,
         seconds=recorded_seconds(history),
@@ -136,8 +137,8 @@ def read_ledger(history: History) -> Ledger:
 
 
 def proposed(history: History) -> int:
-    """How many candidates count against their bound: neither baselines nor what was handed in by hand."""
-    return sum(not iteration.is_baseline and not iteration.proposal.by_hand for iteration in history)
+    """How many candidates count against their bound: neither baselines, nor what was handed in by hand or inherited."""
+    return sum(not one.is_baseline and not one.proposal.by_hand and not one.is_inherited for one in history)
 
 
 def tried_pairs(store: RunStore) -> int:
@@ -152,8 +153,14 @@ def charged_pairs(history: History, planned: int) -> int:
         history: The run.
         planned: Pairs per candidate: all of them are counted unless it was rejected.
     """
-    counted = (planned if one.rejection is None else evaluated(history, one) for one in history)
+    own = (one for one in history if not one.is_inherited)
+    counted = (planned if one.rejection is None else evaluated(history, one) for one in own)
     return sum(counted) + tried_pairs(history.store)
+
+
+def evaluated_pairs(history: History) -> int:
+    """How many pairs of the run's own candidates have been evaluated; those of inherited ones count elsewhere."""
+    return sum(evaluated(history, one) for one in history if not one.is_inherited)
 
 
 def evaluated(history: History, iteration: Iteration) -> int:
@@ -179,6 +186,8 @@ def run_status(history: History) -> str:
         for event in history.store.events(kind):
             if last is None or event.number > last.number:
                 last = event
+    if last is not None and last.kind == "created" and history.record.forked_at is not None:
+        return "forked, and not gone on with yet"
     if last is None or last.kind != "ended":
         return "running or interrupted"
     return str(last.model_dump().get("reason", "ended"))

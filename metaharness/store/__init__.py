@@ -21,6 +21,7 @@ from metaharness.store.health import (
     torn_lines,
     unmade_runs,
 )
+from metaharness.store.inheriting import begin, clear_unmade, inherit
 from metaharness.store.iterations import not_as_recorded
 from metaharness.store.journal import Journal
 from metaharness.store.lock import Owner
@@ -36,6 +37,7 @@ from metaharness.store.runs import (
     load_record,
     may_begin,
     openings,
+    openings_before,
     openings_locked,
 )
 from metaharness.store.sealed import Sealed
@@ -54,13 +56,16 @@ __all__ = [
     "Sealed",
     "TraceIndex",
     "TraceRow",
+    "begin",
     "check_candidate_files",
+    "clear_unmade",
     "command_on",
     "damage_in",
     "damaged_candidates",
     "disk_use",
     "find_run",
     "forked_from",
+    "inherit",
     "is_run",
     "last_change",
     "lay_out",
@@ -69,6 +74,7 @@ __all__ = [
     "may_begin",
     "not_as_recorded",
     "openings",
+    "openings_before",
     "openings_locked",
     "owner_of",
     "shown_files",

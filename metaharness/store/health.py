@@ -225,7 +225,7 @@ def _gone_iterations(folder: Path) -> Iterator[CorruptRecordError]:
 def _gone_calls(journal: Path, evaluations: Path) -> Iterator[CorruptRecordError]:
     """Every answer is in the journal before it is in a trace."""
     in_traces: Counter[Whose] = Counter()  # read first: what is recorded meanwhile is then in the journal too
-    for folder in numbered_folders(evaluations):
+    for folder in (folder for folder in numbered_folders(evaluations) if not _is_inherited(folder)):
         for trace in chain(_sound_traces(folder / TRACE), _sound_traces(folder / LEARN_TRACE)):
             answered = sum(call.response is not None and not call.cached for call in trace.calls)
             whose = (int(folder.name), trace.case_id, trace.trial)
@@ -240,6 +240,15 @@ def _gone_calls(journal: Path, evaluations: Path) -> Iterator[CorruptRecordError
     gone = (+in_traces).total()
     if gone:
         yield CorruptRecordError(journal, None, f"{gone:,} of the calls in traces are not in it: lines are gone")
+
+
+def _is_inherited(folder: Path) -> bool:
+    """Whether the calls in its traces are in the journal of another run."""
+    data = read_optional(folder / "proposal.json")
+    try:
+        return data is not None and ProposalRecord.model_validate_json(data).inherited is not None
+    except ValueError:
+        return False  # told already
 
 
 def _sound_traces(path: Path) -> Iterator[CaseTrace]:

@@ -58,6 +58,7 @@ class RunStore(Iterations):
         *,
         name: str | None = None,
         redact: Redact | None = None,
+        first: Callable[[Self], None] | None = None,
     ) -> Self:
         """Make a new run directory and own it.
 
@@ -66,6 +67,7 @@ class RunStore(Iterations):
             record_factory: Makes the content of `config.json` from the id of the run.
             name: The id; None for the current time. If it is taken, -2, -3, ... is added.
             redact: Applied to every string before it is written.
+            first: Writes what lies in it from the start; before `config.json`, which makes it a run. None: nothing.
 
         Raises:
             UsageError: The name is not one.
@@ -77,9 +79,11 @@ class RunStore(Iterations):
             lock.acquire()
             try:
                 record = record_factory(path.name)
-                write_atomic(path / CONFIG, json_page(record))
                 store = cls(Access(path, recording=True, redact=redact), record, lock)
-                store.journal.load()
+                if first is not None:
+                    first(store)
+                write_atomic(path / CONFIG, json_page(record))
+                store._take_over(None)
             except BaseException:
                 lock.release()
                 raise

@@ -176,6 +176,18 @@ def openings(root: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
             yield path, opening
 
 
+def openings_before(run: Path) -> list[str]:
+    """The runs that have opened the test split of this one: it, those it is a fork of, and others with the same cases.
+
+    Those that it has inherited are among them, wherever they are now. Sorted.
+    """
+    own, record = run.resolve(), load_record(run)
+    family = {own.name, *forked_from(own), *record.openings}
+    found = {path.name: opening.get("test_hash") for path, opening in openings(own.parent)}
+    hashes = {test_hash for name, test_hash in found.items() if name in family}
+    return sorted({name for name, test_hash in found.items() if test_hash in hashes}.union(record.openings))
+
+
 @contextmanager
 def openings_locked(root: Path) -> Iterator[None]:
     """Let one process at a time count the openings of a folder and add its own; others wait for that moment."""

@@ -37,6 +37,7 @@ def describe_domain(call: Call, *, start_line: StartLine = 1, run: InRun = "") -
     sandbox = next((one.score.sandbox for one in history if one.score is not None), config.sandbox)
     facts = [
         f"run {record.run_id}: {known.status}",
+        *history.origin,
         f"objectives: {format_objectives(history.objectives)}; the first decides",
         f"model: {config.models['target'].id}; trials: {config.trials}; sandbox: {sandbox}",
         "you write harness.py and files beside it; evaluator, driver, cases and models are fixed",
@@ -86,6 +87,7 @@ def _short_board(known: Known, board: Scoreboard) -> str:
     shown |= set() if board.incumbent is None else {board.incumbent}
     lines = [
         f"run {history.record.run_id} ({history.record.domain_name}): {known.status}",
+        *history.origin,
         board.text(only=shown),
     ]
     others = [one for one in board.iterations if one.number not in shown]

@@ -64,7 +64,7 @@ class Workspace:
         """
         seen = self._run.history.seen_by(session)
         board = self.folder / "history" / "scoreboard.txt"
-        board.write_text(seen.scoreboard().text() + "\n", encoding="utf-8")
+        board.write_text("\n".join([*seen.origin, seen.scoreboard().text(), ""]), encoding="utf-8")
         for one in seen:
             self._copy(seen, one)
         shutil.rmtree(self.folder / "candidate", ignore_errors=True)

@@ -20,7 +20,7 @@ LAYERS = {
     0: ("errors", "messages", "limits", "records", "configuration"),
     1: ("domain", "harness", "loading", "fingerprints", "seals", "marks", "scaffold", "pages", "machine", "ungroup"),
     2: ("store", "gateway", "sandbox", "jail", "scoring"),
-    3: ("evaluation", "holdout", "history", "finding", "leaks", "production", "exported"),
+    3: ("evaluation", "holdout", "history", "finding", "leaks", "production", "exported", "lineage"),
     4: ("run",),
     5: ("tools",),
     6: ("search", "proposers", "testing", "attacks", "exporting", "doctor", "sealing"),

@@ -69,7 +69,7 @@ PUBLIC = {
     ],
     "metaharness.exported": ["ExportedHarness", "one_argument"],
     "metaharness.production": ["CLOSE_SECONDS", "ConnectedModel", "connect"],
-    "metaharness.run": ["Finishing", "Regrading", "Round", "Run"],
+    "metaharness.run": ["Finishing", "Regrading", "Round", "Run", "fork"],
     "metaharness.testing": [
         "DomainReport",
         "SandboxReport",
