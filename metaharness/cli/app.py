@@ -29,7 +29,20 @@ EPILOG = """Exit codes: 0 success; 1 a failure of ours or of the environment; 2 
 
 ORDER = (
     *("demo", "init", "check", "seal", "plan", "calibrate", "evaluate", "run", "resume", "fork", "submit", "finish"),
-    *("regrade", "export", "runs", "lineage", "scoreboard", "show", "trace", "diff", "compare", "summary", "cost"),
+    *(
+        "regrade",
+        "export",
+        "runs",
+        "lineage",
+        "scoreboard",
+        "show",
+        "trace",
+        "diff",
+        "compare",
+        "summary",
+        "cost",
+        "memory",
+    ),
     *("cache", "doctor"),
 )
 """As a person meets them: first what does something, then what shows it."""
@@ -155,6 +168,7 @@ def main(argv: list[str] | None = None) -> int:
         init,
         inspect,
         lineage,
+        memory,
         plan,
         regrade,
         runs,

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from metaharness.configuration import ProposerConfig
 from metaharness.history import History
+from metaharness.memory import lessons_text, lessons_told, offered_to
 from metaharness.messages import Message, ModelRequest
 from metaharness.proposers.chat_facts import facts_of
 from metaharness.proposers.prompts import candidates_asked, filled
@@ -69,8 +70,6 @@ class Asked:
     """With the places that are still open, and the turn that its axes are turned by."""
     written: Sequence[str] = ()
     """Names of the candidates that were written before in this round."""
-    lessons: str = ""
-    """What other runs of the domain have taught; empty where none are offered."""
 
 
 def chat_request(run: Run, asked: Asked, skill: str, cases: Cases) -> ModelRequest:
@@ -106,7 +105,14 @@ def _parts(run: Run, asked: Asked, cases: Cases) -> list[str]:
         parts.append(_reports(seen, round_.history, proposing.reports_in_prompt, cases=level >= 2))
     if level >= 2:
         parts += _case_parts(round_.parent, cases, proposing)
-    return [*parts, asked.lessons, _task(asked, proposing)]
+    return [*parts, _lessons(run), _task(asked, proposing)]
+
+
+def _lessons(run: Run) -> str:
+    """What earlier runs of the domain have taught, where the run is offered it."""
+    lessons = offered_to(run.store.path.parent, run.record)
+    told = lessons_told(lessons)
+    return f"# What earlier runs have taught\n\n{told}\n\n{_data('lessons', lessons_text(lessons))}" if lessons else ""
 
 
 def closed_part(round_: Round) -> list[Iteration]:

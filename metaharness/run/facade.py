@@ -16,6 +16,7 @@ from metaharness.gateway.prices import PriceTable
 from metaharness.gateway.providers import Provider, open_providers
 from metaharness.history import History
 from metaharness.holdout import require_sealed
+from metaharness.memory import memory_facts, with_lessons
 from metaharness.records import CaseTrace, Proposal, Role, Spent
 from metaharness.run.bounds import Warnings
 from metaharness.run.evaluating import Evaluating
@@ -109,10 +110,11 @@ class Run:
         ledger = Ledger(config.budget, PriceTable(config.prices))
         ledger.check_prices(config.models.values())
         providers = providers or open_providers(config.models)
-        store = RunStore.create(root, record_factory(config, ground), name=name, redact=ground.redact)
+        record = with_lessons(record_factory(config, ground), config, root)
+        store = RunStore.create(root, record, name=name, redact=ground.redact)
         with closed_on_error(store):
             run = cls(store, ground, ledger, runner=runner, providers=providers)
-            run.note("created", run=store.record.run_id)
+            run.note("created", run=store.record.run_id, **memory_facts(store.record))
             run._reserve.keep()
         return run
 
