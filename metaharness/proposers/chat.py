@@ -138,7 +138,8 @@ class _Asking:
         call = await door.complete(request, attribution=attribution, ordinal=number, deadline=deadline)
         if call.error is not None:
             session.say("failed", call=number, error=call.error.model_dump(mode="json"))
-            raise ModelFailure(call.error.kind, call.error.message, status_code=call.error.status_code)  # type: ignore[arg-type]
+            kind = "refused" if call.error.kind == "limit" else call.error.kind
+            raise ModelFailure(kind, call.error.message, status_code=call.error.status_code)
         completion = Completion.model_validate(call.response)
         session.turn()
         if number not in self._paid:
