@@ -58,7 +58,9 @@ class Attribution(Record):
 
     role: Role = "target"
     iteration: int | None = None
-    """None outside a run."""
+    """None outside a run, and for a call that belongs to no iteration."""
+    partial: int | None = None
+    """The number of the candidate that is evaluated on some cases only, beside the iterations; else None."""
     case_id: str | None = None
     """`<learn>` for a call made by `learn`; None for a call that belongs to no case."""
     trial: int = 0
@@ -384,6 +386,8 @@ class EvaluationPlan:
     limits: Limits
     seed: int
     iteration: int | None = None
+    partial: int | None = None
+    """As in `Attribution`."""
     concurrency: int = 8
     serial: bool = False
     """One worker, one thread, in order: for online domains and order-dependent harnesses."""

@@ -29,21 +29,9 @@ EPILOG = """Exit codes: 0 success; 1 a failure of ours or of the environment; 2 
 
 ORDER = (
     *("demo", "init", "check", "seal", "plan", "calibrate", "evaluate", "run", "resume", "fork", "submit", "finish"),
-    *(
-        "regrade",
-        "export",
-        "runs",
-        "lineage",
-        "scoreboard",
-        "show",
-        "trace",
-        "diff",
-        "compare",
-        "summary",
-        "cost",
-        "memory",
-    ),
-    *("cache", "doctor"),
+    *("regrade", "evaluate-cases"),
+    *("export", "runs", "lineage", "scoreboard", "show", "trace", "diff", "compare", "summary", "cost"),
+    *("memory", "cache", "doctor"),
 )
 """As a person meets them: first what does something, then what shows it."""
 
@@ -169,6 +157,7 @@ def main(argv: list[str] | None = None) -> int:
         inspect,
         lineage,
         memory,
+        partial,
         plan,
         regrade,
         runs,

@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from metaharness.cli.text import one_line, sandbox_line
-from metaharness.scoring.scoreboard import format_objectives
 
 if TYPE_CHECKING:
     from metaharness.run import Run
@@ -116,6 +115,8 @@ class Progress:
 
     def begin(self) -> None:
         """Say which sandbox it is, and which objectives where they were chosen."""
+        from metaharness.scoring.scoreboard import format_objectives
+
         self._live.say(sandbox_line(self._run.sandbox_told))
         if self._run.config.objectives:
             self._live.say(f"frontier over {format_objectives(self._run.history.objectives)}; the first decides")

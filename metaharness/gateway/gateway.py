@@ -26,6 +26,7 @@ from metaharness.gateway.prices import PriceTable
 from metaharness.gateway.providers import IN_PROCESS, Provider, address, open_provider
 from metaharness.gateway.shared import SharedCache, Stored
 from metaharness.gateway.sharing import Flight, Sharing
+from metaharness.gateway.turns import Turns
 from metaharness.messages import ModelRequest, ModelSpec, Usage
 from metaharness.records import Attribution, Call, CallError, JournalEntry, Role, now
 
@@ -130,7 +131,7 @@ class Gateway:
         for spec in models.values():
             prices.price(spec)  # reads the list of prices, where it is needed, before the first call waits for it
         self._addresses = {spec: address(spec) for spec in models.values()}
-        self._limiter = anyio.CapacityLimiter(concurrency)
+        self._turns = Turns(concurrency)
         self._flights: dict[str, _Flight] = {}
         self._freed: anyio.Event | None = None
 
@@ -216,12 +217,15 @@ class Gateway:
         except ModelFailure as failure:
             return self._failed(question, failure, 0.0), False
         try:
-            async with self._limiter:
+            await self._turns.take(question.attribution.iteration)
+            try:
                 call, shareable = await self._ask(question)
                 # nothing waits between the provider's answer and here: a cancelled run keeps what it has paid for
                 if call.error is None or call.error.kind == "refused":
                     self._write_down(question, call)
                     self._ledger.settle(reservation, call)
+            finally:
+                self._turns.give_back()
             return call, shareable
         finally:
             self._ledger.release(reservation)

@@ -16,7 +16,7 @@ from metaharness.run import Round, Run
 if TYPE_CHECKING:
     from metaharness.tools import Desk, Tool
 
-PROPOSERS = ("scripted", "chat", "command", AGENT)
+PROPOSERS = ("scripted", "chat", "tool-loop", "command", AGENT)
 
 Serve = Callable[["Desk", "Sequence[Tool]"], Any]
 """Makes an MCP server that offers some tools of a desk: what an agent program is connected to."""
@@ -43,17 +43,10 @@ def check_proposer(config: RunConfig) -> None:
 
     Raises:
         UsageError: There is none of that name, or something that it needs was not given.
+        ConfigurationError: A package or a key is missing.
     """
     if config.proposer not in PROPOSERS:
         raise UsageError(f"no proposer {config.proposer!r}", hint=f"valid: {', '.join(PROPOSERS)}")
-    if config.proposer == "command":
-        from metaharness.proposers.command import check_command  # noqa: PLC0415 - as above
-
-        check_command(config)
-    if config.proposer == "chat":
-        from metaharness.proposers.chat import check_chat  # noqa: PLC0415 - others do without it
-
-        check_chat(config)
     if config.strategy == "best-of-n" and config.proposer == AGENT:
         raise UsageError("an agent from outside sees what it has handed in", hint="best-of-n needs another proposer")
     if config.strategy == "best-of-n" and config.candidates_per_round > 1:
@@ -61,6 +54,18 @@ def check_proposer(config: RunConfig) -> None:
             "the candidates of one round are written together, and those of best-of-n independently",
             hint="leave out --candidates-per-round; n is --iterations",
         )
+    if config.proposer == "chat":
+        from metaharness.proposers.chat import check_chat  # noqa: PLC0415 - as below
+
+        check_chat(config)
+    if config.proposer == "tool-loop":
+        from metaharness.proposers.tool_loop import check_tool_loop  # noqa: PLC0415 - loaded for this kind alone
+
+        check_tool_loop(config)
+    if config.proposer == "command":
+        from metaharness.proposers.command import check_command  # noqa: PLC0415 - as above
+
+        check_command(config)
 
 
 def open_proposer(run: Run, *, serve: Serve | None = None, converse: Converse | None = None) -> Proposer:
@@ -75,14 +80,18 @@ def open_proposer(run: Run, *, serve: Serve | None = None, converse: Converse | 
         UsageError: As `check_proposer`.
     """
     check_proposer(run.config)
+    if run.config.proposer == "chat":
+        from metaharness.proposers.chat import ChatProposer  # noqa: PLC0415 - as below
+
+        return ChatProposer(run)
+    if run.config.proposer == "tool-loop":
+        from metaharness.proposers.tool_loop import ToolLoopProposer  # noqa: PLC0415 - as above
+
+        return ToolLoopProposer(run)
     if run.config.proposer == "command":
         from metaharness.proposers.command import CommandProposer  # noqa: PLC0415 - jails are not needed elsewhere
 
         return CommandProposer(run, converse)
     if run.config.proposer == AGENT:
         return ScriptedProposer(())  # is never asked: a run that waits for an agent begins no round by itself
-    if run.config.proposer == "chat":
-        from metaharness.proposers.chat import ChatProposer  # noqa: PLC0415 - others do without it
-
-        return ChatProposer(run)
     return ScriptedProposer()

@@ -28,7 +28,8 @@ from metaharness.store import TraceIndex
 from metaharness.tools.desk import LEVELS
 
 SKILL = "proposers/skills/chat.md"
-SEALED_BY = "it has no tools: it is shown prompts that hold nothing of the test split"
+SEALED_BY = "prompts alone"
+"""It has no tools and opens no file: what it sees is what its prompts hold."""
 _ROLE: Role = "proposer"
 _FORMS = "--proposer-model anthropic:NAME, openai:NAME or scripted:PATH"
 

@@ -78,6 +78,7 @@ def round_lines(run: Run, round_: Round) -> list[str]:
     objectives = ", ".join(f"{one.name} ({one.direction}imise)" for one in round_.history.objectives)
     return [
         f"run {run.record.run_id} of the domain {run.record.domain_name}, round {round_.number}",
+        *round_.history.origin,
         f"objectives: {objectives}; the first decides",
         f"candidates that this round takes: {len(round_.open_slots)}",
         *(state_line(state) for state in bound_states(run.ledger)),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -22,11 +22,12 @@ from metaharness.run.bounds import Warnings
 from metaharness.run.evaluating import Evaluating
 from metaharness.run.ground import Ground, check_start, prepare, record_factory
 from metaharness.run.machinery import Machinery
+from metaharness.run.partial import PartialEvaluation, PartialEvaluations, Source
 from metaharness.run.recorder import Recorder
-from metaharness.run.recording import closed_on_error, open_recording, recorded_seconds
+from metaharness.run.recording import closed_on_error, open_recording
 from metaharness.run.reserve import Reserve
 from metaharness.run.rounds import Round, Rounds, check_answered, check_baselines, round_facts
-from metaharness.run.summaries import Derived, charged_pairs, evaluated, proposed
+from metaharness.run.summaries import Derived, charged_pairs, evaluated, restore
 from metaharness.run.tampering import Watch
 from metaharness.scoring.scoreboard import Iteration
 from metaharness.store import RunStore
@@ -65,21 +66,16 @@ class Run:
         self._taken: set[int] = set()
         self.machinery = Machinery(config, ground, store.journal, ledger, runner=runner, providers=providers)
         self.sandbox_told = self.machinery.sandbox_told
+        machinery = self.machinery
         evaluating = Evaluating(
-            store,
-            store,
-            config,
-            ground,
-            self.machinery.runner,
-            self.machinery.doors,
-            self.ledger,
-            self._case_ended,
+            store, store, config, ground, machinery.runner, machinery.doors, ledger, self._case_ended
         )
         self.recorder = Recorder(store, self.history, evaluating, self.note)
         self._rounds = Rounds(self.history, config, ledger, ground.domain, self.recorder.pairs_per_candidate)
         self._warnings = Warnings(ledger, store, self.note)
         self._reserve = Reserve(self.history, ground.domain, ledger, self.note)
         self._watch = Watch(store, self.history, ground, self.note)
+        self.partial = PartialEvaluations(self.recorder, self._watch.look, self._warnings.check)
 
     # -- opening and closing -------------------------------------------------------------------------------------
 
@@ -145,12 +141,7 @@ class Run:
         with closed_on_error(store):
             require_sealed(store)
             run = cls(store, ground, ledger, runner=runner, providers=recording.providers, cache=cache)
-            ledger.restore(
-                (),
-                candidates=proposed(run.history),
-                case_evaluations=charged_pairs(run.history, run.pairs_per_candidate),
-                seconds=recorded_seconds(run.history),
-            )
+            restore(ledger, run.history, charged_pairs(run.history, run.pairs_per_candidate))
             run.rebuild_summaries()
             run.note("opened", budget=ledger.limits.model_dump(exclude_none=True))
             run._reserve.keep()
@@ -327,6 +318,17 @@ class Run:
             changed = self._after_ladder(await self.recorder.evaluate(iteration))
         self._reserve.keep()
         return changed
+
+    async def evaluate_cases(self, source: Source, case_ids: Sequence[str], *, trial: int = 0) -> PartialEvaluation:
+        """Evaluate a candidate on some `search` cases: no iteration, but budget; another `trial` asks anew.
+
+        What the ladder stops is returned, rejected. `run.threads` has the same for threads.
+
+        Raises:
+            UsageError: There is no such case, or a bound of the budget is spent.
+            DomainError: The domain has changed.
+        """
+        return await self.partial.evaluate(source, case_ids, trial=trial)
 
     def close_round(self, round_: Round) -> bool:
         """Speak the verdicts of a round, in iteration order, against its snapshot.

@@ -32,8 +32,8 @@ from metaharness.run.bounds import Warnings
 from metaharness.run.evaluating import Evaluating
 from metaharness.run.ground import Ground, in_order
 from metaharness.run.machinery import Machinery
-from metaharness.run.recording import Recording, closed_on_error, open_recording, recorded_seconds
-from metaharness.run.summaries import evaluated_pairs, proposed, read_ledger, run_status, write_derived
+from metaharness.run.recording import Recording, closed_on_error, open_recording
+from metaharness.run.summaries import counted_pairs, read_ledger, restore, run_status, write_derived
 from metaharness.scoring.measures import PairRow
 from metaharness.scoring.scoreboard import Iteration
 from metaharness.store import RunStore, command_on
@@ -57,12 +57,7 @@ class Finishing:
         self._recording = recording
         self._runner = runner
         self._machinery: Machinery | None = None
-        self.ledger.restore(
-            (),
-            candidates=proposed(self.history),
-            case_evaluations=evaluated_pairs(self.history) + sealed_spent(self.store).case_evaluations,
-            seconds=recorded_seconds(self.history),
-        )
+        restore(self.ledger, self.history, counted_pairs(self.history))
         self._warnings = Warnings(self.ledger, self.store, self._tell)
 
     @classmethod

@@ -125,15 +125,26 @@ def read_ledger(history: History) -> Ledger:
     config = history.record.config
     ledger = Ledger(bounds_now(history.store), PriceTable(config.prices), clock=lambda: 0.0)
     journals = (history.store.journal, sealed_journal(history.store))
-    ledger.restore(
-        ((entry.attribution.role, entry.call) for journal in journals for entry in journal.entries()),
-        candidates=proposed(history),
-        case_evaluations=evaluated_pairs(history)
-        + tried_pairs(history.store)
-        + sealed_spent(history.store).case_evaluations,
-        seconds=recorded_seconds(history),
-    )
+    ledger.restore((entry.attribution.role, entry.call) for journal in journals for entry in journal.entries())
+    restore(ledger, history, counted_pairs(history))
     return ledger
+
+
+def restore(ledger: Ledger, history: History, case_evaluations: int) -> None:
+    """Add to the ledger of a run what earlier sessions have spent beside calls."""
+    seconds = recorded_seconds(history)
+    ledger.restore((), candidates=proposed(history), case_evaluations=case_evaluations, seconds=seconds)
+
+
+def counted_pairs(history: History) -> int:
+    """How many pairs have been counted once the search is over: evaluated, tried beside it, and of the sealed test."""
+    store = history.store
+    return evaluated_pairs(history) + beside_pairs(store) + sealed_spent(store).case_evaluations
+
+
+def evaluated_pairs(history: History) -> int:
+    """How many pairs of the run's own candidates have been evaluated; those of inherited ones count elsewhere."""
+    return sum(evaluated(history, one) for one in history if not one.is_inherited)
 
 
 def proposed(history: History) -> int:
@@ -141,9 +152,9 @@ def proposed(history: History) -> int:
     return sum(not one.is_baseline and not one.proposal.by_hand and not one.is_inherited for one in history)
 
 
-def tried_pairs(store: RunStore) -> int:
-    """How many cases were asked to try files that were not handed in."""
-    return sum(event.model_dump()["cases"] for event in store.events("tried"))
+def beside_pairs(store: RunStore) -> int:
+    """How many cases were counted beside the iterations: of files that were tried, and of partial evaluations."""
+    return sum(event.model_dump()["cases"] for kind in ("tried", "partial") for event in store.events(kind))
 
 
 def charged_pairs(history: History, planned: int) -> int:
@@ -155,12 +166,7 @@ def charged_pairs(history: History, planned: int) -> int:
     """
     own = (one for one in history if not one.is_inherited)
     counted = (planned if one.rejection is None else evaluated(history, one) for one in own)
-    return sum(counted) + tried_pairs(history.store)
-
-
-def evaluated_pairs(history: History) -> int:
-    """How many pairs of the run's own candidates have been evaluated; those of inherited ones count elsewhere."""
-    return sum(evaluated(history, one) for one in history if not one.is_inherited)
+    return sum(counted) + beside_pairs(history.store)
 
 
 def evaluated(history: History, iteration: Iteration) -> int:

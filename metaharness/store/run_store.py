@@ -19,10 +19,12 @@ from metaharness.store.files import LogFile, append_shared, parse, read_lines, w
 from metaharness.store.iterations import Iterations
 from metaharness.store.journal import Journal, OnEntry
 from metaharness.store.lock import RunLock
+from metaharness.store.partials import Partials
 from metaharness.store.repair import repair
 from metaharness.store.runs import CONFIG, load_record, new_run_folder
 from metaharness.store.sealed import Sealed
 from metaharness.store.sessions import Sessions
+from metaharness.store.transfers import Transfers
 
 _GIVEN = frozenset({"number", "time"})
 
@@ -41,6 +43,8 @@ class RunStore(Iterations):
         self.record = record
         self.journal = Journal(access.path / "calls.jsonl", access)
         self.sealed = Sealed(access)
+        self.partials = Partials(access)
+        self.transfers = Transfers(access)
         self.sessions = Sessions(access)
         self._lock = lock
         self._events = LogFile(access.path / "events.jsonl")
@@ -126,6 +130,7 @@ class RunStore(Iterations):
         """Give the lock back. What was written stays readable through this object; a second call does nothing."""
         super().close()
         self.sealed.close()
+        self.partials.close()
         self.journal.close()
         for log in (self._events, self._summary):
             log.close()

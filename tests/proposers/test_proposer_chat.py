@@ -141,6 +141,16 @@ async def test_a_round_asks_again_for_what_is_left_of_its_places_with_the_next_a
     assert [row["candidates"] for row in said] == [["one too many"]]
 
 
+async def test_a_session_that_has_spent_its_dollars_asks_no_more_and_keeps_what_it_has(tmp_path: Path) -> None:
+    writer = Writer(written("good"), written("ok"))
+    proposing = {"candidates_per_proposal": 1, "usd": 0.000001}
+    prices = {"scripted:writer": (100.0, 100.0)}
+    changes = {"iterations": 2, "candidates_per_round": 2, "proposing": proposing, "prices": prices}
+    history = await chatted(tmp_path, writer, cases=4, **changes)
+    assert [closed.proposals for closed in history.closed_rounds] == [2, 1, 1]
+    assert "has spent its $1e-06" in failures(history)[0]
+
+
 @pytest.mark.parametrize(
     ("answer", "told"),
     [

@@ -84,7 +84,7 @@ def traced(run: Path) -> Sums:
     found: dict[str, tuple[str, dict[str, Any]]] = {}
     own = [one.number for one in recorded(run) if not one.is_inherited]
     searched = [file for number in own for file in run.glob(f"iterations/{number:03d}/*_trace.jsonl")]
-    for file in [*searched, *run.glob("sealed/*/*_trace.jsonl")]:
+    for file in [*searched, *run.glob("partial/*/*_trace.jsonl"), *run.glob("sealed/*/*_trace.jsonl")]:
         for line in lines(file):
             for call in line["calls"]:
                 whose = [str(file.parent), line["case_id"], line["trial"], call["door"], call["ordinal"]]
@@ -144,6 +144,7 @@ async def test_ledger_journal_traces_and_cost_agree_after_failures_retries_resum
         moody.well = True
         async with Run.open(run) as by_hand:
             await add(by_hand, Proposal(files={"harness.py": harness("ok")}, name="mine"))
+            await by_hand.evaluate_cases(harness("plain"), by_hand.partial.case_ids[:3])
         await finish(Run.open(run))  # asks what is still missing
         assert all(iteration.state == "complete" for iteration in recorded(run))
         assert any("refused" in iteration.score.statuses for iteration in recorded(run) if iteration.score)
@@ -152,8 +153,10 @@ async def test_ledger_journal_traces_and_cost_agree_after_failures_retries_resum
         with Finishing.open(run) as finishing:
             assert await finishing.run() is not None
             assert_one_story(run, finishing.spent.model_dump())
+            counted = read_cost(recorded(run))["spent"]["case_evaluations"]
+            assert finishing.spent.case_evaluations == counted
     rows = {(row["iteration"], row["sealed"]): row["calls"] for row in read_cost(recorded(run))["by_iteration"]}
-    assert {number for number, _ in rows} == {0, 1, 2, 3, 4}
+    assert {number for number, _ in rows} == {0, 1, 2, 3, 4, None}, "None: what was evaluated beside the iterations"
     assert [number for number, sealed in rows if sealed], "the sealed test has rows of its own"
 
 

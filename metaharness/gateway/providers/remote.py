@@ -205,7 +205,7 @@ class Endpoint:
         arguments = {name: value for name, value in parameters.items() if name in self._known}
         body = {name: value for name, value in parameters.items() if name not in self._known}
         with within(deadline):
-            response = await self._send(
+            response = await self.send(
                 {**arguments, "extra_body": body or None, "extra_headers": headers, "timeout": deadline}
             )
         try:
@@ -215,7 +215,12 @@ class Endpoint:
                 "infrastructure", f"the answer is not in the provider's format: {error}"[:MESSAGE_CHARS]
             ) from error
 
-    async def _send(self, arguments: dict[str, Any]) -> Any:
+    async def send(self, arguments: dict[str, Any]) -> Any:
+        """Call the method with arguments of its own.
+
+        Raises:
+            ModelFailure: It has failed.
+        """
         try:
             return await self._create(**arguments)
         except self._status_error as error:
