@@ -20,7 +20,7 @@ from wire_server import Received, Reply, serve
 from metaharness.configuration import ProposerConfig, Shown
 from metaharness.errors import ModelFailure, UsageError
 from metaharness.history import History
-from metaharness.messages import Completion, ModelRequest, ModelSpec
+from metaharness.messages import Completion, ModelRequest, ModelSpec, Usage
 from metaharness.proposers import check_proposer, open_proposer
 from metaharness.records import Proposal
 from metaharness.run import Run
@@ -57,7 +57,8 @@ class Writer:
         answer = self.answers[min(len(self.asked), len(self.answers)) - 1]
         if isinstance(answer, Exception):
             raise answer
-        return answer if isinstance(answer, Completion) else Completion(text=answer)
+        used = Usage(input_tokens=1000, output_tokens=100)
+        return answer if isinstance(answer, Completion) else Completion(text=answer, usage=used)
 
     def text(self, number: int = -1) -> str:
         content = self.asked[number].messages[0].content
@@ -68,7 +69,7 @@ class Writer:
 async def chatted(folder: Path, writer: Writer, *, cases: int = 12, **changes: Any) -> History:
     """A search whose candidates a model writes."""
     toy = write_toy(folder / "domain", cases=cases)
-    chosen = config(toy, **{"iterations": 3, "max_failed_rounds": 2, **changes})
+    chosen = config(toy, **{"iterations": 3, "max_failed_rounds": 2, **changes})  # `spec`: of the proposer's model
     async with Run.create(chosen, folder / "runs", name="run", providers=providers(toy, writer)) as run:
         await search(run, open_proposer(run))
         return run.history
@@ -143,12 +144,13 @@ async def test_a_round_asks_again_for_what_is_left_of_its_places_with_the_next_a
 
 async def test_a_session_that_has_spent_its_dollars_asks_no_more_and_keeps_what_it_has(tmp_path: Path) -> None:
     writer = Writer(written("good"), written("ok"))
-    proposing = {"candidates_per_proposal": 1, "usd": 0.000001}
-    prices = {"scripted:writer": (100.0, 100.0)}
+    proposing = {"candidates_per_proposal": 1, "usd": 0.001}
+    prices = {"anthropic:writer": (100.0, 100.0)}
     changes = {"iterations": 2, "candidates_per_round": 2, "proposing": proposing, "prices": prices}
-    history = await chatted(tmp_path, writer, cases=4, **changes)
+    spec = ModelSpec(provider="anthropic", name="writer")
+    history = await chatted(tmp_path, writer, cases=4, spec=spec, **changes)
     assert [closed.proposals for closed in history.closed_rounds] == [2, 1, 1]
-    assert "has spent its $1e-06" in failures(history)[0]
+    assert "has spent its $0.001" in failures(history)[0]
 
 
 @pytest.mark.parametrize(
@@ -216,7 +218,7 @@ async def test_a_round_that_was_killed_and_resumed_gets_the_same_candidates_and_
     assert len(writer.asked) == totals.calls == 2
     assert_nothing_twice(path)
     records = [history.store.sessions.record(name) for name in history.store.sessions.names()]
-    assert sum(one.input_tokens for one in records if one) == totals.input_tokens
+    assert sum(one.input_tokens for one in records if one) == totals.input_tokens == 2000
 
 
 # --- the prompt ---------------------------------------------------------------------------------------------------
