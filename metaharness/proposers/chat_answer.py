@@ -37,9 +37,7 @@ _ALIASES["rationale"] = "reasoning"
 _PATH = r"[\w./][\w./-]*\.\w{1,8}"
 _NAMED = re.compile(rf"""(?:file|filename|path|title|name)\s*[=:]\s*["'`]?({_PATH})""", re.IGNORECASE)
 _BARE = re.compile(rf"(?:^|[\s:`])({_PATH})(?=$|[\s`\"'}}])")
-_BEFORE = re.compile(
-    rf"[ \t]*(?:[-*+#]+[ \t]*)*(?:file\b[ \t]*:?[ \t]*)?[*`_\"]*({_PATH})[*`_\"]*:?[*_ \t]*", re.IGNORECASE
-)
+_BEFORE = re.compile(rf"[-*+# \t]*(?:file\b[ \t]*:?[ \t]*)?[*`_\"]*({_PATH})[*`_\"]*:?[*_ \t]*", re.IGNORECASE)
 _FIRST = re.compile(rf"#[ \t]*(?:file(?:name)?[ \t]*:?[ \t]*)?({_PATH})[ \t]*", re.IGNORECASE)
 _THOUGHT = re.compile(r"\A\s*<(think|thinking)>.*?(?:</\1>|\Z)", re.DOTALL | re.IGNORECASE)
 _CODE = ("python", "py", "python3")

@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from run_kit import harness
 
 from metaharness.proposers.chat_answer import Answer, read_answer
+from metaharness.store import check_candidate_files
 
 GOOD, OK = harness("good"), harness("ok")
 FENCED_INSIDE = 'PROMPT = """Answer so:\n```\nred\n```\n"""\n' + GOOD
@@ -139,3 +142,31 @@ def test_an_answer_that_was_cut_off_gives_what_was_whole() -> None:
 )
 def test_an_answer_without_a_candidate_gives_nothing(text: str) -> None:
     assert read_answer(text) == Answer()
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(
+        st.sampled_from(
+            [
+                *HEADER.splitlines(),
+                *GOOD.splitlines(),
+                "```",
+                "````",
+                "```python harness.py",
+                "~~~",
+                "{",
+                "[",
+                "<think>",
+            ]
+        )
+        | st.text(alphabet="#*`-=_. \t/a:", max_size=300),
+        max_size=30,
+    )
+)
+def test_whatever_is_answered_is_read_and_what_is_handed_in_can_be_a_candidate(said: list[str]) -> None:
+    text = "\n".join(said)
+    for cut in (True, False):
+        for found in read_answer(text, cut=cut).proposals:
+            check_candidate_files(found.files)
+    assert read_answer("reasoning: x\n" + "-" * 20_000 + "\n" + "#" * 20_000 + "\n" + "=" * 20_000) == Answer()

@@ -111,7 +111,8 @@ async def test_nothing_is_offered_from_the_run_itself_its_source_or_twice_from_a
     async with Run.create(config, root, name="third") as run:
         await search(run, script("good", "ok"))
         offered = [one.run for one in run.record.memory_used]
-    assert "third" not in offered
+    assert offered == ["first", "first"]
+    assert fork(root / "third", 2, name="fourth").record.memory_used == run.record.memory_used
 
 
 async def test_a_report_that_was_written_once_the_test_was_open_is_not_offered(tmp_path: Path) -> None:
