@@ -19,7 +19,7 @@ from metaharness.errors import MetaharnessError, ModelFailure, UsageError
 from metaharness.messages import Completion, ModelRequest
 from metaharness.pages import packaged
 from metaharness.proposers.chat_answer import Answer, read_answer
-from metaharness.proposers.chat_prompt import Asked, Cases, chat_request, chosen_cases, closed_part
+from metaharness.proposers.chat_prompt import Asked, Cases, budget_lines, chat_request, chosen_cases, closed_part
 from metaharness.proposers.prompts import skill_text
 from metaharness.records import Attribution, Call, Proposal, Role
 from metaharness.run import Round, Run
@@ -80,13 +80,17 @@ class ChatProposer:
         before = _prompts(self._run, round_)
         with Session(self._run, round_, model=self._run.config.models[_ROLE], sealed_by=SEALED_BY) as session:
             asking = _Asking(self._run, round_, session, before)
+            budget = next((row["lines"] for row in _rows(self._run, round_, "budget")), budget_lines(self._run))
+            session.say("budget", lines=budget)
             taken = sum(one.proposal.round == round_.number for one in self._run.history)
             places = taken + len(round_.open_slots)
             written: list[Proposal] = []
             while len(written) < places:
-                request = before.get(asking.calls) or await self._request(round_, written, places, asking.calls)
-                answer = await asking.ask(request)
                 room = places - len(written)
+                turned = replace(round_, open_slots=round_.open_slots[-room:], turn=round_.turn + asking.calls)
+                names = [one.name or f"candidate {place}" for place, one in enumerate(written, 1)]
+                request = before.get(asking.calls) or await self._request(Asked(turned, names, budget))
+                answer = await asking.ask(request)
                 for proposal in answer.proposals[:room]:
                     written.append(proposal)
                     if len(written) > taken:  # those before it were submitted before the round was interrupted
@@ -95,11 +99,8 @@ class ChatProposer:
                 if len(answer.proposals) > room:
                     session.say("left", candidates=[one.name for one in answer.proposals[room:]])
 
-    async def _request(self, round_: Round, written: list[Proposal], places: int, call: int) -> ModelRequest:
-        names = [one.name or f"candidate {place}" for place, one in enumerate(written, 1)]
-        slots = round_.open_slots[-(places - len(written)) :]
-        turned = replace(round_, open_slots=slots, turn=round_.turn + call)
-        return chat_request(self._run, Asked(turned, names), self._skill, await self._cases(turned))
+    async def _request(self, asked: Asked) -> ModelRequest:
+        return chat_request(self._run, asked, self._skill, await self._cases(asked.round))
 
     async def _cases(self, round_: Round) -> Cases:
         """Cases of what the candidates are made from, where the run shows them."""

@@ -70,6 +70,8 @@ class Asked:
     """With the places that are still open, and the turn that its axes are turned by."""
     written: Sequence[str] = ()
     """Names of the candidates that were written before in this round."""
+    budget: Sequence[str] = ()
+    """What is left of the budget, a line per bound: as the round began, for what it has spent since depends on time."""
 
 
 def chat_request(run: Run, asked: Asked, skill: str, cases: Cases) -> ModelRequest:
@@ -97,7 +99,7 @@ def _parts(run: Run, asked: Asked, cases: Cases) -> list[str]:
     seen = closed_part(round_)
     parts = [
         _about_domain(round_),
-        _about_run(run, round_),
+        _about_run(run, asked),
         _table(seen, round_.history, proposing, told=level >= 1),
         *_sources(seen, round_, proposing),
     ]
@@ -132,8 +134,14 @@ def _about_domain(round_: Round) -> str:
     return "\n\n".join(parts)
 
 
-def _about_run(run: Run, round_: Round) -> str:
-    history, config = round_.history, run.config
+def budget_lines(run: Run) -> list[str]:
+    """Where each bound of the budget stands now."""
+    return [state_line(state) for state in bound_states(run.ledger)]
+
+
+def _about_run(run: Run, asked: Asked) -> str:
+    round_, config = asked.round, run.config
+    history = round_.history
     made = sum(_counts(one) and one.proposal.round < round_.number for one in run.history)
     baselines = ", ".join(f"{one.number:03d} {one.proposal.name}" for one in history if one.is_baseline)
     facts = [
@@ -142,7 +150,7 @@ def _about_run(run: Run, round_: Round) -> str:
         f"candidates handed in before this round: {made} of {config.iterations}",
         f"baselines: {baselines}",
         *history.origin,
-        *(state_line(state) for state in bound_states(run.ledger)),
+        *asked.budget,
     ]
     return "# The search\n\n" + "\n".join(f"- {fact}" for fact in facts)
 

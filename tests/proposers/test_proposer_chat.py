@@ -193,8 +193,12 @@ async def test_a_round_that_was_killed_and_resumed_gets_the_same_candidates_and_
 ) -> None:
     toy = write_toy(tmp_path / "domain", cases=4)
     per = {"candidates_per_proposal": 2}
-    chosen = config(toy, iterations=3, candidates_per_round=3, proposing=per)
-    writer = Writer(written("other") + written("good"), written("ok"))
+    budget = {"calls": 1000, "tokens": 1_000_000}
+    chosen = config(toy, iterations=4, candidates_per_round=3, proposing=per, budget=budget)
+    answers = (written("other") + written("good"), written("ok"), written("plain"))
+    undisturbed, writer = Writer(*answers), Writer(*answers)
+    async with Run.create(chosen, tmp_path / "runs", name="whole", providers=providers(toy, undisturbed)) as run:
+        await search(run, open_proposer(run))
 
     def die(kind: str, fields: Any) -> None:
         if kind == "submitted" and fields["iteration"] == 1 + width:
@@ -214,11 +218,13 @@ async def test_a_round_that_was_killed_and_resumed_gets_the_same_candidates_and_
         await search(run, open_proposer(run))
         totals = run.ledger.totals["proposer", "scripted:writer"]
     history = recorded(path)
-    assert [(one.proposal.name, one.state) for one in history.iterations[2:]] == [(s, "complete") for s in STYLES]
-    assert len(writer.asked) == totals.calls == 2
+    assert [one.proposal.name for one in history.iterations[2:]] == [*STYLES, "plain"]
+    assert {one.state for one in history} == {"complete"}
+    assert totals.calls == 3
+    assert writer.asked == undisturbed.asked
     assert_nothing_twice(path)
     records = [history.store.sessions.record(name) for name in history.store.sessions.names()]
-    assert sum(one.input_tokens for one in records if one) == totals.input_tokens == 2000
+    assert sum(one.input_tokens for one in records if one) == totals.input_tokens == 3000
 
 
 # --- the prompt ---------------------------------------------------------------------------------------------------
