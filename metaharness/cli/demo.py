@@ -17,7 +17,7 @@ from metaharness.cli.search import Quiet
 
 if TYPE_CHECKING:
     from metaharness.configuration import RunConfig
-    from metaharness.holdout import SealedResult
+    from metaharness.openings import SealedResult
     from metaharness.run import Run
 
 DOMAIN = "text_classification"

@@ -18,7 +18,7 @@ from metaharness.cli.search import MaxCalls, MaxCases, MaxTokens, MaxUsd, Quiet,
 from metaharness.cli.text import counted, one_line
 
 if TYPE_CHECKING:
-    from metaharness.holdout import SealedResult
+    from metaharness.openings import SealedResult
     from metaharness.records import ObjectiveRecord
     from metaharness.run import Finishing
 
@@ -177,6 +177,7 @@ class _Display:
 
 def result_text(result: SealedResult, objectives: Sequence[ObjectiveRecord]) -> str:
     """The result as a person reads it."""
+    from metaharness.run.authors import SCRIPT
     from metaharness.scoring.scoreboard import align, format_interval
 
     trials = "" if result.trials == 1 else f", {result.trials} trials each"
@@ -200,6 +201,7 @@ def result_text(result: SealedResult, objectives: Sequence[ObjectiveRecord]) -> 
             f"look {result.look}: earlier runs here have opened the same cases, so these are no longer unseen; "
             "what was chosen with them in mind can only look better than it is"
         )
+    lines += [f"sealed from whoever wrote the candidates: {by}" for by in result.sealed_by if by != SCRIPT]
     return "\n".join(lines)
 
 

@@ -19,15 +19,15 @@ from metaharness.gateway.providers import Provider
 from metaharness.history import History
 from metaharness.holdout import (
     Holdout,
-    Opening,
-    SealedResult,
     choose,
     read_opening,
     read_result,
     sealed_journal,
     sealed_spent,
 )
+from metaharness.openings import Opening, SealedResult
 from metaharness.records import LEARN, CaseTrace, Role, Score, Spent
+from metaharness.run.authors import sealed_from_authors
 from metaharness.run.bounds import Warnings
 from metaharness.run.evaluating import Evaluating
 from metaharness.run.ground import Ground, in_order
@@ -167,7 +167,7 @@ class Finishing:
                 hint=f"`{command_on(self.store.path, 'finish', *more)}` asks them again; "
                 "--accept-missing gives the verdict that holds either way",
             )
-        result = self.holdout.close(opening, scores, rows, sandbox)
+        result = self.holdout.close(opening, scores, rows, sandbox=sandbox, sealed_by=sealed_from_authors(self.history))
         _tell_result(self.history, self.ledger, result)
         return result
 

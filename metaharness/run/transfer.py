@@ -30,6 +30,7 @@ from metaharness.holdout import Holdout, read_result
 from metaharness.loading import load_domain
 from metaharness.messages import ModelSpec, Record
 from metaharness.records import LEARN, SCHEMA_VERSION, CaseTrace, Role, Score, Spent, now
+from metaharness.run.authors import sealed_from_authors
 from metaharness.run.evaluating import Evaluating
 from metaharness.run.ground import Ground, in_order
 from metaharness.run.machinery import Machinery
@@ -56,6 +57,8 @@ class TransferOpening(Record):
     cases: int
     candidates: dict[int, str]
     """The iterations that were to be evaluated first, with the hash of their files."""
+    sealed_by: tuple[str, ...] = ()
+    """How the cases were kept from whoever wrote the candidates, each way once."""
 
 
 @dataclass(frozen=True)
@@ -249,6 +252,7 @@ class Transfer:
                 test_hash=test_hash,
                 cases=len(asked.ground.cases),
                 candidates={one.number: one.proposal.candidate_hash for one in self.candidates},
+                sealed_by=sealed_from_authors(self.history),
             )
             self.store.transfers.write_opening(test_hash, opening.model_dump(mode="json"))
         return opening

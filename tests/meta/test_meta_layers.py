@@ -17,7 +17,7 @@ import metaharness
 from metaharness import production
 
 LAYERS = {
-    0: ("errors", "messages", "limits", "records", "configuration"),
+    0: ("errors", "messages", "limits", "records", "configuration", "openings"),
     1: ("domain", "harness", "loading", "fingerprints", "seals", "marks", "scaffold", "pages", "machine", "ungroup"),
     2: ("store", "gateway", "sandbox", "jail", "scoring"),
     3: ("evaluation", "holdout", "history", "memory", "finding", "leaks", "production", "exported", "lineage"),
@@ -33,6 +33,8 @@ SIDEWAYS = {
     ("records", "limits"): "a plan says what its evaluation may use",
     ("configuration", "errors"): "what a person has chosen wrongly is wrong usage",
     ("configuration", "messages"): "it names the models of a run",
+    ("openings", "messages"): "what is written of a test is a record",
+    ("openings", "records"): "it holds estimates and verdicts",
     ("configuration", "records"): "`config.json` is a record beside the others",
     ("limits", "messages"): "limits travel as every record does",
     ("loading", "domain"): "it loads domains",

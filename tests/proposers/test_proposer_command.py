@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from finish_kit import finished
 from run_kit import Toy, harness, lines, write_toy
 
 from mcp_server import serve_stream
@@ -72,6 +73,7 @@ async def test_three_rounds_of_a_jailed_program_end_with_scored_iterations_and_r
     assert record.sealed_by.startswith("bubblewrap jail: workspace ")
     assert (record.state, record.unmetered, record.usd) == ("done", True, None)
     assert printed(history)[0].startswith("task: ")
+    assert (await finished(tmp_path / "runs" / "run")).sealed_by == (record.sealed_by,)
 
 
 @pytest.fixture
