@@ -33,7 +33,7 @@ ORDER = (
     *("demo", "init", "check", "seal", "plan", "calibrate", "evaluate", "run", "resume", "fork", "submit", "finish"),
     *("regrade", "evaluate-cases"),
     *("export", "runs", "lineage", "scoreboard", "show", "trace", "diff", "compare", "summary", "cost"),
-    *("cache", "doctor"),
+    *("memory", "cache", "doctor"),
 )
 """As a person meets them: first what does something, then what shows it."""
 
@@ -144,31 +144,7 @@ def main(argv: list[str] | None = None) -> int:
     Args:
         argv: The arguments without the program's name; None takes those of the process.
     """
-    from metaharness.cli import (  # noqa: F401 - they register
-        cache,
-        calibrate,
-        check,
-        cost,
-        demo,
-        doctor,
-        evaluate,
-        export,
-        finish,
-        fork,
-        init,
-        inspect,
-        lineage,
-        partial,
-        plan,
-        regrade,
-        runs,
-        seal,
-        search,
-        serve,
-        show,
-        submit,
-    )
-
+    _register()
     telling()
     try:
         variables.read_file(Path.cwd())
@@ -188,6 +164,35 @@ def main(argv: list[str] | None = None) -> int:
             raise
         return _misused(error)
     return code if isinstance(code, int) else 0
+
+
+def _register() -> None:
+    """All commands."""
+    from metaharness.cli import (  # noqa: F401 - they register
+        cache,
+        calibrate,
+        check,
+        cost,
+        demo,
+        doctor,
+        evaluate,
+        export,
+        finish,
+        fork,
+        init,
+        inspect,
+        lineage,
+        memory,
+        partial,
+        plan,
+        regrade,
+        runs,
+        seal,
+        search,
+        serve,
+        show,
+        submit,
+    )
 
 
 def _of_file() -> dict[str, dict[str, str]]:

@@ -136,6 +136,8 @@ def summary(
     typer.echo(f"status      {one_line(page['status'])}")
     for line in history.origin:
         typer.echo(printable(line))
+    if history.record.memory_used:
+        typer.echo(f"memory      {len(history.record.memory_used)} lessons of earlier runs were offered")
     typer.echo(f"iterations  {page['iterations']} in {page['rounds']} rounds")
     typer.echo(f"sandbox     {one_line(', '.join(page['sandboxes'])) or 'none yet'}")
     if best is not None:

@@ -16,7 +16,7 @@ from metaharness.run import Round, Run
 if TYPE_CHECKING:
     from metaharness.tools import Desk, Tool
 
-PROPOSERS = ("scripted", "tool-loop", "agent-sdk", "command", AGENT)
+PROPOSERS = ("scripted", "chat", "tool-loop", "agent-sdk", "command", AGENT)
 
 Serve = Callable[["Desk", "Sequence[Tool]"], Any]
 """Makes an MCP server that offers some tools of a desk: what an agent program is connected to."""
@@ -54,6 +54,10 @@ def check_proposer(config: RunConfig) -> None:
             "the candidates of one round are written together, and those of best-of-n independently",
             hint="leave out --candidates-per-round; n is --iterations",
         )
+    if config.proposer == "chat":
+        from metaharness.proposers.chat import check_chat  # noqa: PLC0415 - as below
+
+        check_chat(config)
     if config.proposer == "tool-loop":
         from metaharness.proposers.tool_loop import check_tool_loop  # noqa: PLC0415 - loaded for this kind alone
 
@@ -80,6 +84,10 @@ def open_proposer(run: Run, *, serve: Serve | None = None, converse: Converse | 
         UsageError: As `check_proposer`.
     """
     check_proposer(run.config)
+    if run.config.proposer == "chat":
+        from metaharness.proposers.chat import ChatProposer  # noqa: PLC0415 - as below
+
+        return ChatProposer(run)
     if run.config.proposer == "tool-loop":
         from metaharness.proposers.tool_loop import ToolLoopProposer  # noqa: PLC0415 - as above
 

@@ -16,15 +16,16 @@ from metaharness.gateway.prices import PriceTable
 from metaharness.gateway.providers import Provider, open_providers
 from metaharness.history import History
 from metaharness.holdout import require_sealed
+from metaharness.memory import memory_facts
 from metaharness.records import CaseTrace, Proposal, Role, Spent
 from metaharness.run.beside import ALONE, Beside
 from metaharness.run.bounds import Warnings
 from metaharness.run.evaluating import Evaluating
-from metaharness.run.ground import Ground, check_start, prepare, record_factory
+from metaharness.run.ground import Ground, check_start, prepare
 from metaharness.run.machinery import Machinery
 from metaharness.run.partial import PartialEvaluation, PartialEvaluations, Source
 from metaharness.run.recorder import Recorder
-from metaharness.run.recording import closed_on_error, open_recording
+from metaharness.run.recording import closed_on_error, new_store, open_recording
 from metaharness.run.reserve import Reserve
 from metaharness.run.rounds import Round, Rounds, check_answered, check_baselines, round_facts
 from metaharness.run.summaries import Derived, charged_pairs, evaluated, restore
@@ -69,9 +70,8 @@ class Run:
         self.machinery = Machinery(config, ground, store.journal, ledger, **means)
         self.sandbox_told = self.machinery.sandbox_told
         machinery = self.machinery
-        evaluating = Evaluating(
-            store, store, config, ground, machinery.runner, machinery.doors, ledger, self._case_ended
-        )
+        runs_on = (machinery.runner, machinery.doors)
+        evaluating = Evaluating(store, store, config, ground, *runs_on, ledger, self._case_ended)
         self.recorder = Recorder(store, self.history, evaluating, self.note)
         self._rounds = Rounds(self.history, config, ledger, ground.domain, self.recorder.pairs_per_candidate)
         self._warnings = Warnings(ledger, store, self.note)
@@ -110,10 +110,10 @@ class Run:
         ledger = Ledger(config.budget, PriceTable(config.prices), within=beside.ledger)
         ledger.check_models(config.models)
         providers = providers or open_providers(config.models)
-        store = RunStore.create(root, record_factory(config, ground), name=name, redact=ground.redact)
+        store = new_store(config, ground, root, name)
         with closed_on_error(store):
             run = cls(store, ground, ledger, runner=runner, providers=providers, beside=beside)
-            run.note("created", run=store.record.run_id)
+            run.note("created", run=store.record.run_id, **memory_facts(store.record))
             run._reserve.keep()
         return run
 

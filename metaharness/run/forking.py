@@ -213,6 +213,7 @@ def _record(
         "forked_at": at,
         "note": note if ground.redact is None else ground.redact(note),
         "openings": openings_before(source.path),
+        "memory_used": source.record.memory_used,
     }
     return record_factory(config, ground)(run_id).model_copy(update=kept)
 

@@ -1,4 +1,4 @@
-"""Opening a run directory to go on with it: the same domain, the budget as it was spent, the lock."""
+"""Making a run directory, or opening one to go on: the same domain, the budget as it was spent, the lock."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from metaharness.configuration import Budget
+from metaharness.configuration import Budget, RunConfig
 from metaharness.gateway.budget import Ledger
 from metaharness.gateway.prices import PriceTable
 from metaharness.gateway.providers import Provider, open_providers
 from metaharness.history import History
 from metaharness.holdout import sealed_spent
+from metaharness.memory import with_lessons
 from metaharness.records import Role
-from metaharness.run.ground import Ground, check_unchanged, prepare
+from metaharness.run.ground import Ground, check_unchanged, prepare, record_factory
 from metaharness.run.regradable import require_regraded
 from metaharness.run.tampering import check_recorded
 from metaharness.store import RunStore, load_record
@@ -29,6 +30,17 @@ class Recording:
     ledger: Ledger
     """Holds the calls of the journals; what else was spent is restored by whoever counts it."""
     providers: Mapping[Role, Provider]
+
+
+def new_store(config: RunConfig, ground: Ground, root: Path, name: str | None) -> RunStore:
+    """The directory of a new run, with the lessons that it is offered; owned by this process.
+
+    Raises:
+        UsageError: The name is not one.
+        StoreError: The directory cannot be written.
+    """
+    record = with_lessons(record_factory(config, ground), config, root)
+    return RunStore.create(root, record, name=name, redact=ground.redact)
 
 
 def open_recording(path: Path, raised: Budget | None, providers: Mapping[Role, Provider] | None) -> Recording:

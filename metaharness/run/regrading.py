@@ -359,7 +359,7 @@ def _create(source: History, config: RunConfig, ground: Ground, name: str | None
     factory = record_factory(config, ground)
 
     def record(run_id: str) -> RunRecord:
-        kept = {"note": source.record.note, "openings": source.record.openings}
+        kept = {name: getattr(source.record, name) for name in ("note", "openings", "memory_used")}
         return factory(run_id).model_copy(update={"forked_from": source.record.run_id, **kept})
 
     return RunStore.create(source.store.path.parent, record, name=name, redact=ground.redact)

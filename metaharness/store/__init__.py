@@ -13,6 +13,7 @@ Not guarded: network file systems, and programs that write into a run directory 
 
 from metaharness.store.candidates import check_candidate_files, lay_out
 from metaharness.store.evaluations import Evaluations, Pair
+from metaharness.store.forgotten import change_forgotten, read_forgotten
 from metaharness.store.health import (
     damage_in,
     damaged_candidates,
@@ -59,6 +60,7 @@ __all__ = [
     "TraceIndex",
     "TraceRow",
     "begin",
+    "change_forgotten",
     "check_candidate_files",
     "clear_unmade",
     "command_on",
@@ -80,6 +82,7 @@ __all__ = [
     "openings_before",
     "openings_locked",
     "owner_of",
+    "read_forgotten",
     "shown_files",
     "stop_asked",
     "torn_candidates",

@@ -12,6 +12,7 @@ from metaharness.domain import Split, split_cases
 from metaharness.errors import UsageError
 from metaharness.history import CaseComparison, History
 from metaharness.loading import load_domain
+from metaharness.memory import lessons_text, lessons_told, offered_to
 from metaharness.scoring.scoreboard import Iteration, Scoreboard, format_objectives, format_p
 from metaharness.tools.desk import Call, Known
 from metaharness.tools.text import fenced, fitting, lines_of, page_of_lines
@@ -46,7 +47,11 @@ def describe_domain(call: Call, *, start_line: StartLine = 1, run: InRun = "") -
         *known.budget,
         "only a person opens the sealed test: `metaharness finish`",
     ]
-    text = page_of_lines("domain", domain.instructions() or "There is no DOMAIN.md.", start_line)
+    said = domain.instructions() or "There is no DOMAIN.md."
+    if lessons := offered_to(path.parent, record):
+        facts.append("after DOMAIN.md below: lessons of earlier runs of this domain")
+        said = f"{said.rstrip()}\n\n--- {lessons_told(lessons)}\n{lessons_text(lessons)}"
+    text = page_of_lines("domain", said, start_line)
     return call.seen(path, "DOMAIN.md", "\n".join([*facts, "", text]))
 
 
