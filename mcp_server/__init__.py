@@ -1,5 +1,6 @@
-"""The tools of `metaharness.tools` as an MCP server: over stdio, or over HTTP on this machine."""
+"""The tools of `metaharness.tools` as an MCP server: over stdio, over HTTP on this machine, or over one stream."""
 
 from mcp_server.server import make_server
+from mcp_server.serving import serve_stream
 
-__all__ = ["make_server"]
+__all__ = ["make_server", "serve_stream"]

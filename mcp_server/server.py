@@ -14,13 +14,14 @@ from mcp.server.mcpserver.exceptions import ToolError
 from mcp.server.mcpserver.tools import Tool as ServerTool
 from mcp.types import INVALID_PARAMS, Resource, ToolAnnotations
 
-from mcp_server.arguments import CheckedTool, lean
+from mcp_server.arguments import CheckedTool
 from mcp_server.completion import add_completion
 from mcp_server.prompts import add_prompts
 from mcp_server.resources import add_resources, add_skills, run_resources
 from metaharness import __version__
 from metaharness.errors import MetaharnessError
 from metaharness.tools import TOOLS, Answer, Call, Desk, Tool
+from metaharness.tools.arguments import in_words, lean
 
 INSTRUCTIONS = """\
 Metaharness: search over harnesses, the code around a frozen language model. One round: scoreboard, then read_trace of
@@ -109,7 +110,8 @@ def _made(tool: Tool, desk: Desk) -> ServerTool:
         meta={"anthropic/alwaysLoad": True} if tool.first else None,
         structured_output=tool.answer is not str,
     )
-    made.parameters = lean(made.parameters) | {"additionalProperties": False}
+    assert isinstance(made, CheckedTool)
+    made.take(tool.arguments)
     if made.fn_metadata.output_schema is not None:
         made.fn_metadata.output_schema = lean(made.fn_metadata.output_schema)
     return made
@@ -125,7 +127,7 @@ def _adapted(tool: Tool, desk: Desk) -> Callable[..., Awaitable[Answer]]:
         try:
             return await tool(Call(desk, tool.name, progress), given)
         except MetaharnessError as error:
-            raise ToolError(error.message + (f"\nhint: {error.hint}" if error.hint else "")) from None
+            raise ToolError(in_words(error)) from None
 
     first = inspect.Parameter("context", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=Context)
     called.__signature__ = inspect.Signature([first, *tool.parameters], return_annotation=tool.answer)  # type: ignore[attr-defined]

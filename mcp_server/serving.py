@@ -8,17 +8,18 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any
 
 import anyio
+from anyio.abc import ByteStream
 from mcp.server.stdio import stdio_server
 
 from mcp_server.server import make_server
 from metaharness.errors import UsageError
-from metaharness.tools import Desk, Settings
+from metaharness.tools import Desk, Settings, Tool
 
 LOOPBACK = "127.0.0.1"
 
@@ -136,3 +137,42 @@ def _guarded(app: Any, token: str) -> Callable[..., Awaitable[None]]:
         await app(scope, receive, send)
 
     return guarded
+
+
+async def serve_stream(desk: Desk, tools: Sequence[Tool], stream: ByteStream) -> None:
+    """Serve some tools of a desk over one stream of bytes, a message a line, until the client goes."""
+    server = make_server(desk, tools)._lowlevel_server
+    async with stdio_server(stdin=_Received(stream), stdout=_Sent(stream)) as (read, write):  # type: ignore[arg-type]
+        await server.run(read, write, server.create_initialization_options())
+
+
+class _Received:
+    """The lines of a stream, as the protocol's stdio reads them."""
+
+    def __init__(self, stream: ByteStream) -> None:
+        self._stream = stream
+
+    async def __aiter__(self) -> AsyncIterator[str]:
+        left = b""
+        while True:
+            try:
+                data = await self._stream.receive()
+            except (anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError):
+                return
+            *lines, left = (left + data).split(b"\n")
+            for line in lines:
+                yield line.decode("utf-8", "replace")
+
+
+class _Sent:
+    """A stream that is written to, as the protocol's stdio writes."""
+
+    def __init__(self, stream: ByteStream) -> None:
+        self._stream = stream
+
+    async def write(self, text: str) -> None:
+        with suppress(anyio.BrokenResourceError, anyio.ClosedResourceError):  # the client has gone
+            await self._stream.send(text.encode("utf-8"))
+
+    async def flush(self) -> None:
+        """Nothing is kept back."""

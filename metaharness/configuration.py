@@ -29,6 +29,15 @@ AXES = (
 """Exploitation axes that a prompt turns through when none are chosen."""
 
 
+class RoleBudget(Record):
+    """Upper bounds of one role; None means no bound."""
+
+    calls: int | None = Field(default=None, ge=0)
+    tokens: int | None = Field(default=None, ge=0)
+    """Input plus output."""
+    usd: float | None = Field(default=None, ge=0)
+
+
 class Budget(Record):
     """Upper bounds of a run; None means no bound."""
 
@@ -40,6 +49,8 @@ class Budget(Record):
     tokens: int | None = Field(default=None, ge=0)
     """Input plus output."""
     usd: float | None = Field(default=None, ge=0)
+    roles: dict[Role, RoleBudget] = {}
+    """Bounds of single roles, within these: one refuses the calls of its role alone."""
 
 
 class ProposerConfig(BaseModel):
@@ -132,6 +143,40 @@ class RunConfig(BaseModel):
     """The shared cache of model answers: True is the user's own, a text names a file, False is none."""
 
 
+class Lesson(Record):
+    """What a candidate of another run of the same domain has taught, with its evidence."""
+
+    run: str
+    iteration: int
+    created: str
+    """When that run was begun."""
+    domain: str
+    name: str = ""
+    axis: str = ""
+    hypothesis: str = ""
+    takeaway: str = ""
+    """From its report, which is shortened to that; empty where there is none."""
+    objective: str
+    verdict: Literal["better", "worse", "indecisive"]
+    against: int
+    """The incumbent of its round."""
+    delta: float
+    """Mean difference to it, over the cases that both have."""
+    low: float | None = None
+    high: float | None = None
+    p: float | None = None
+    units: int = 0
+    """How many cases (or groups) those are."""
+    cautions: list[str] = []
+    """Why it may not hold for the run that it is offered to, such as an older version of the domain."""
+    candidate_hash: str = ""
+
+    @property
+    def id(self) -> str:
+        """`RUN/NNN`, as a person names it."""
+        return f"{self.run}/{self.iteration:03d}"
+
+
 class RunRecord(Record):
     """`config.json`: the configuration and what it was resolved to."""
 
@@ -150,7 +195,15 @@ class RunRecord(Record):
     not kept yet when the run was begun."""
     objectives: list[ObjectiveRecord]
     """The domain's first, then its others or those that were chosen: what every number of this run is about."""
+    memory_used: list[Lesson] = []
+    """The lessons of earlier runs that its proposer is offered, as they were when it was begun."""
     forked_from: str | None = None
+    forked_at: int | None = None
+    """The last iteration that was inherited from there; None where none was: it is no fork, or answers graded anew."""
+    note: str = ""
+    """What whoever forked the run wants its proposer to know."""
+    openings: list[str] = []
+    """Runs that had opened the sealed test when this one was forked: they count even where they are gone since."""
     provenance: dict[str, str] = {}
     """Versions of the package, of Python and of the platform."""
 

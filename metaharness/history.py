@@ -34,6 +34,10 @@ class ClosedRound:
     incumbent_after: int | None
     by_hand: bool = False
     """Whether its candidate was handed in by a person or another program, outside the search."""
+    inherited: bool = False
+    """Whether another run has closed it: then it counts neither for patience nor as a failed round."""
+    places: int = 0
+    """How many places of a script an inherited round took; 0 for those of the run's own, which take its width."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +70,8 @@ class History:
                     fields["incumbent_before"],
                     fields["incumbent_after"],
                     fields.get("by_hand", False),
+                    fields.get("inherited", False),
+                    fields.get("places", 0),
                 )
             )
             for raw in fields["verdicts"]:
@@ -81,6 +87,10 @@ class History:
             self._iterations.append(Iteration(proposal, rejection, score, verdicts.get(number)))
         self.by_hand = sum(closed.by_hand for closed in self.closed_rounds)
         """How many closed rounds were not the proposer's."""
+        self.inherited = sum(
+            one.is_inherited and not one.is_baseline and not one.proposal.by_hand for one in self._iterations
+        )
+        """How many candidates of the search a fork has inherited: they count towards nothing of its own."""
         self._hidden: frozenset[int] = frozenset()
         self._incumbent: int | None = None
         self._find_incumbent()
@@ -109,6 +119,22 @@ class History:
     def record(self) -> RunRecord:
         """The run's configuration."""
         return self.store.record
+
+    @property
+    def note(self) -> str:
+        """What whoever forked the run wants its proposer to know; empty where nothing was said."""
+        return self.record.note
+
+    @property
+    def origin(self) -> list[str]:
+        """Lines on where a fork comes from, its note last; none of a run that is no fork."""
+        record, inherited = self.record, sum(one.is_inherited for one in self)
+        if record.forked_from is None:
+            return []
+        where = "" if record.forked_at is None else f" at iteration {record.forked_at:03d}"
+        what = f"; 000 to {inherited - 1:03d} are inherited" if inherited else ""
+        note = [f"note on this fork: {record.note}"] if record.note else []
+        return [f"forked from {record.forked_from}{where}{what}", *note]
 
     @property
     def objectives(self) -> Sequence[ObjectiveRecord]:

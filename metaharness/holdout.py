@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
@@ -23,7 +23,8 @@ from metaharness.domain import Case, Domain, Split, cases_hash, split_cases
 from metaharness.errors import CorruptRecordError, DomainError, NewerSchemaError, UsageError
 from metaharness.fingerprints import Fingerprint, fingerprints
 from metaharness.messages import Record
-from metaharness.records import SCHEMA_VERSION, Estimate, ObjectiveRecord, ProposalRecord, Score, Verdict, now
+from metaharness.openings import Opening, SealedResult, SealedRow
+from metaharness.records import SCHEMA_VERSION, ObjectiveRecord, ProposalRecord, Score, now
 from metaharness.scoring.measures import PairRow
 from metaharness.scoring.scoreboard import Iteration, incumbent
 from metaharness.scoring.verdicts import judge_both
@@ -31,72 +32,6 @@ from metaharness.seals import Seal, find_seal, make_contents, make_seal, other_o
 from metaharness.store import Journal, RunStore, Sealed, command_on, forked_from, openings, openings_locked
 
 R = TypeVar("R", bound=Record)
-
-
-class Opening(Record):
-    """`sealed/opening.json`: what will be evaluated on the test split, fixed before any of it is."""
-
-    schema_version: int = SCHEMA_VERSION
-    run: str
-    opened: str
-    look: int
-    """The how-manyth opening of this test split below the folder of all runs; 1 for the first."""
-    test_hash: str
-    """SHA-256 over the cases of the split, by id."""
-    winner: int
-    """The best complete iteration on `search`."""
-    baseline: int
-    """The best complete baseline on `search`; the winner itself where no candidate is above it."""
-    candidates: dict[int, str]
-    """The iterations that will be evaluated, with the hash of their files."""
-    cases: list[str]
-    trials: int
-    seed: int
-    model: str
-
-
-class SealedRow(Record):
-    """What one candidate has reached on the test split."""
-
-    iteration: int
-    name: str
-    role: Literal["winner", "baseline"]
-    objectives: dict[str, Estimate]
-    context_chars: float
-    planned: int
-    missing: int
-
-
-class SealedResult(Record):
-    """`sealed/result.json`: the one test of a run. A run that has one is finished."""
-
-    schema_version: int = SCHEMA_VERSION
-    run: str
-    opened: str
-    finished: str
-    look: int
-    """As in the opening; a number from a second look or later is no longer that of an unseen split."""
-    test_hash: str
-    cases: int
-    trials: int
-    model: str
-    sandbox: str
-    objective: str
-    """The primary objective, which the test is about."""
-    winner: int
-    baseline: int
-    verdict: Verdict
-    """Of the winner against the best baseline; `baseline` when they are the same, so that nothing was tested."""
-    delta: float | None = None
-    """Mean difference, winner minus baseline, in the unit of the objective; None where nothing was tested."""
-    low: float | None = None
-    high: float | None = None
-    p: float | None = None
-    """Two-sided paired permutation test over the cases (or groups)."""
-    units: int = 0
-    missing: int = 0
-    """Pairs without a value; then the verdict is the one that holds whatever they would have been."""
-    rows: list[SealedRow]
 
 
 def sealed_fingerprints(domain: Domain) -> dict[str, Fingerprint]:
@@ -291,11 +226,9 @@ class Holdout:
         A run that this one is a fork of counts whatever it has opened: what is expected may have been corrected since.
         """
         own = self._store.path.resolve()  # it may have been given as "."
-        forked = set(forked_from(own))
-        return sum(
-            path != own and (found.get("test_hash") == self._hash or path.name in forked)
-            for path, found in openings(own.parent)
-        )
+        forked, there = set(forked_from(own)), [one for one in openings(own.parent) if one[0] != own]
+        seen = {path.name for path, found in there if found.get("test_hash") == self._hash or path.name in forked}
+        return len(seen.union(self._store.record.openings))
 
     def cases(self) -> list[Case]:
         """The cases, sorted by id.
@@ -313,7 +246,13 @@ class Holdout:
         return self._store.sealed
 
     def close(
-        self, opening: Opening, scores: dict[int, Score], rows: dict[int, list[PairRow]], sandbox: str
+        self,
+        opening: Opening,
+        scores: dict[int, Score],
+        rows: dict[int, list[PairRow]],
+        *,
+        sandbox: str,
+        sealed_by: tuple[str, ...],
     ) -> SealedResult:
         """The one test, written down: the run is finished.
 
@@ -322,6 +261,7 @@ class Holdout:
             scores: Of every planned candidate, by number.
             rows: Its numbers for every pair.
             sandbox: Where candidate code has run.
+            sealed_by: How the split was kept from whoever wrote the candidates.
         """
         record = self._store.record
         objective = record.objectives[0]
@@ -334,6 +274,7 @@ class Holdout:
             finished=now(),
             cases=len(opening.cases),
             sandbox=sandbox,
+            sealed_by=sealed_by,
             objective=objective.name,
             verdict=verdict.said if tested else "baseline",
             delta=verdict.comparison.delta if tested else None,

@@ -15,7 +15,11 @@ def skill_page(name: str) -> str:
     Raises:
         MetaharnessError: The installation lacks it.
     """
-    text = _page(f"skills/{name}/SKILL.md")
+    return without_frontmatter(_page(f"skills/{name}/SKILL.md"))
+
+
+def without_frontmatter(text: str) -> str:
+    """What a page says, without the fields at its head."""
     return text.split("\n---\n", 1)[-1].strip() if text.startswith("---\n") else text
 
 
@@ -46,8 +50,13 @@ def _page(name: str) -> str:
     return _folder(name).read_text(encoding="utf-8")
 
 
+def packaged(name: str) -> Path | None:
+    """A file or folder that comes with the package, by its path from there; None where there is none."""
+    places = (_PACKAGE / name, _PACKAGE.parent / name)  # installed; in a checkout
+    return next((place for place in places if place.exists()), None)
+
+
 def _folder(name: str) -> Path:
-    for folder in (_PACKAGE, _PACKAGE.parent):  # installed; in a checkout
-        if (folder / name).exists():
-            return folder / name
+    if (found := packaged(name)) is not None:
+        return found
     raise MetaharnessError(f"this installation lacks {name}", hint="install metaharness again; its wheel ships it")

@@ -58,7 +58,9 @@ class Attribution(Record):
 
     role: Role = "target"
     iteration: int | None = None
-    """None outside a run."""
+    """None outside a run, and for a call that belongs to no iteration."""
+    partial: int | None = None
+    """The number of the candidate that is evaluated on some cases only, beside the iterations; else None."""
     case_id: str | None = None
     """`<learn>` for a call made by `learn`; None for a call that belongs to no case."""
     trial: int = 0
@@ -324,6 +326,9 @@ class ProposalRecord(Record):
     """What to know before its score is believed, such as that it lists answers of single cases."""
     session: str = ""
     """Its transcript, tokens and cost: the folder below `sessions/`; empty where it was not written in a session."""
+    inherited: str | None = None
+    """The run that made and paid for it, where a fork took it over: nothing of it is asked again, and it costs nothing
+    here. None: this run's own."""
     submitted: str = ""
 
 
@@ -381,6 +386,8 @@ class EvaluationPlan:
     limits: Limits
     seed: int
     iteration: int | None = None
+    partial: int | None = None
+    """As in `Attribution`."""
     concurrency: int = 8
     serial: bool = False
     """One worker, one thread, in order: for online domains and order-dependent harnesses."""

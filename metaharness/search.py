@@ -14,14 +14,19 @@ from metaharness.loading import read_baselines
 from metaharness.proposers import Proposer
 from metaharness.records import Proposal
 from metaharness.run import Round, Run
-from metaharness.run.ungroup import ungrouped
 from metaharness.scoring.scoreboard import Iteration
+from metaharness.store import STOP, forget_stop, stop_asked
+from metaharness.ungroup import ungrouped
 
 Confirm = Callable[[], Awaitable[bool]]
+LOOK_SECONDS = 0.25
+"""How soon a file that asks for a stop is seen."""
 
 
 async def search(run: Run, proposer: Proposer, *, confirm: Confirm | None = None) -> str:
     """Go on until the run says that it is over, or was stopped. Returns the reason.
+
+    A file `STOP` in the run's directory stops it too; one that lies there at the start is removed.
 
     Args:
         run: Open for recording.
@@ -32,6 +37,26 @@ async def search(run: Run, proposer: Proposer, *, confirm: Confirm | None = None
     Raises:
         MetaharnessError: Something that no further round can mend: a refused key, an invalid baseline, a full disk.
     """
+    forget_stop(run.store.path)
+    with ungrouped():
+        async with anyio.create_task_group() as beside:
+            looking = beside.start_soon(_stopped_by_file, run)
+            reason = await _rounds(run, proposer, confirm)
+            looking.cancel()
+    return reason
+
+
+async def _stopped_by_file(run: Run) -> None:
+    """Stop the run once somebody has left a file that asks for it."""
+    while not stop_asked(run.store.path):  # noqa: ASYNC110 - another process leaves it, and tells nobody
+        await anyio.sleep(LOOK_SECONDS)
+    if not run.stopping:
+        run.note("stop_asked", file=STOP)
+        run.stop()
+
+
+async def _rounds(run: Run, proposer: Proposer, confirm: Confirm | None) -> str:
+    """Baselines first, then round after round."""
     await run.reopen()
     while (round_ := run.next_round()) is not None:
         with ungrouped():

@@ -31,8 +31,8 @@ from metaharness.loading import read_candidate
 from metaharness.proposers.scripted import ScriptedProposer
 from metaharness.records import EvaluationPlan
 from metaharness.run.ground import prepare, sandbox_of
-from metaharness.run.ungroup import ungrouped
 from metaharness.seals import find_seal, fits, reader_hash, seals_of
+from metaharness.ungroup import ungrouped
 
 __all__ = ["DomainReport", "SandboxReport", "ScriptedModel", "ScriptedProposer", "check_domain", "check_sandbox"]
 

@@ -10,8 +10,8 @@ from typing import Any
 
 from run_kit import COLOURS, Toy, harness, lines, rules, searched, timeless, write_toy
 
-from metaharness.holdout import SealedResult
 from metaharness.messages import Completion, ModelRequest
+from metaharness.openings import SealedResult
 from metaharness.run import Finishing
 
 TEST = 8

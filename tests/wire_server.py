@@ -28,7 +28,8 @@ class Reply:
 
     text: str = ""
     tool_calls: Sequence[Mapping[str, Any]] = ()
-    """`{"id", "name", "input"}`; for OpenAI an input that is a string is sent as raw arguments."""
+    """`{"id", "name", "input"}`; an input that is a string is sent as it is: for OpenAI as raw arguments, for
+    Anthropic as the raw JSON of a stream."""
     stop_reason: str | None = None
     """As the format spells it; None: what fits the answer."""
     usage: Mapping[str, Any] = field(default_factory=dict)
@@ -276,7 +277,9 @@ class _Anthropic:
             if block["type"] == "text":
                 empty, delta = {"type": "text", "text": ""}, {"type": "text_delta", "text": block["text"]}
             else:
-                delta = {"type": "input_json_delta", "partial_json": json.dumps(block["input"])}
+                given = block["input"]
+                raw = given if isinstance(given, str) else json.dumps(given)
+                delta = {"type": "input_json_delta", "partial_json": raw}
             events.append(("content_block_start", {"index": index, "content_block": empty}))
             events.append(("content_block_delta", {"index": index, "delta": delta}))
             events.append(("content_block_stop", {"index": index}))

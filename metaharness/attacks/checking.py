@@ -17,8 +17,8 @@ from metaharness.attacks.controls import CONTROLS
 from metaharness.attacks.honest import HONEST, TEMPORARY
 from metaharness.attacks.lane import AttackResult, Lane
 from metaharness.errors import SandboxError
-from metaharness.run.ungroup import ungrouped
 from metaharness.sandbox import open_sandbox
+from metaharness.ungroup import ungrouped
 
 
 @dataclass(frozen=True)

@@ -40,8 +40,8 @@ from metaharness.gateway.text import last_user_text
 from metaharness.loading import read_candidate
 from metaharness.messages import Completion, ModelRequest, ModelSpec
 from metaharness.records import CaseTrace, EvaluationPlan, Limits
-from metaharness.run.ungroup import ungrouped
 from metaharness.sandbox import open_sandbox
+from metaharness.ungroup import ungrouped
 
 INNOCENT = ("a", "z")
 """The cases before and after the guilty one; the answer is the capital."""

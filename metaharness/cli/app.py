@@ -11,12 +11,14 @@ import sys
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from typing import Annotated, Any, ParamSpec
 
 import typer
 from typer.core import TyperGroup
 
-from metaharness import __version__
+from metaharness import __version__, variables
+from metaharness.cli.grouping import Grouped
 from metaharness.cli.telling import telling
 from metaharness.cli.text import printable
 from metaharness.errors import MetaharnessError
@@ -28,8 +30,10 @@ EPILOG = """Exit codes: 0 success; 1 a failure of ours or of the environment; 2 
 3 the candidate or the domain is invalid; 4 a gate did not pass; 130 interrupted (resume goes on)."""
 
 ORDER = (
-    *("demo", "init", "check", "seal", "plan", "calibrate", "evaluate", "run", "resume", "submit", "finish", "regrade"),
-    *("export", "runs", "scoreboard", "show", "trace", "diff", "compare", "summary", "cost", "cache", "doctor"),
+    *("demo", "init", "check", "seal", "plan", "calibrate", "evaluate", "run", "resume", "fork", "submit", "finish"),
+    *("regrade", "evaluate-cases"),
+    *("export", "runs", "lineage", "scoreboard", "show", "trace", "diff", "compare", "summary", "cost"),
+    *("memory", "cache", "doctor"),
 )
 """As a person meets them: first what does something, then what shows it."""
 
@@ -88,7 +92,7 @@ def command(examples: str) -> Callable[[Callable[P, None]], Callable[P, None]]:
                 raise typer.Exit(_cut_off(error)) from error
 
         lines = "\n\n".join(f"  {line.strip()}" for line in examples.strip().splitlines())
-        app.command(epilog=f"Examples:\n\n{lines}")(guarded)
+        app.command(cls=Grouped, epilog=f"Examples:\n\n{lines}")(guarded)
         return guarded
 
     return register
@@ -140,31 +144,15 @@ def main(argv: list[str] | None = None) -> int:
     Args:
         argv: The arguments without the program's name; None takes those of the process.
     """
-    from metaharness.cli import (  # noqa: F401 - they register
-        cache,
-        calibrate,
-        check,
-        cost,
-        demo,
-        doctor,
-        evaluate,
-        export,
-        finish,
-        init,
-        inspect,
-        plan,
-        regrade,
-        runs,
-        seal,
-        search,
-        serve,
-        show,
-        submit,
-    )
-
+    _register()
     telling()
     try:
-        code = app(args=argv, prog_name="metaharness", standalone_mode=False)
+        variables.read_file(Path.cwd())
+    except MetaharnessError as error:
+        complain(error.message, error.hint)
+        return error.exit_code
+    try:
+        code = app(args=argv, prog_name="metaharness", standalone_mode=False, default_map=_of_file())
         if sys.stdout is not None:  # as it is where a process was started without one
             sys.stdout.flush()
     except SystemExit as end:
@@ -176,6 +164,52 @@ def main(argv: list[str] | None = None) -> int:
             raise
         return _misused(error)
     return code if isinstance(code, int) else 0
+
+
+def _register() -> None:
+    """All commands."""
+    from metaharness.cli import (  # noqa: F401 - they register
+        cache,
+        calibrate,
+        check,
+        cost,
+        demo,
+        doctor,
+        evaluate,
+        export,
+        finish,
+        fork,
+        init,
+        inspect,
+        lineage,
+        memory,
+        partial,
+        plan,
+        regrade,
+        runs,
+        seal,
+        search,
+        serve,
+        show,
+        submit,
+    )
+
+
+def _of_file() -> dict[str, dict[str, str]]:
+    """What the variables of a `.env` say of options, by command and option: after what the environment says."""
+    commands = getattr(typer.main.get_command(app), "commands", {}) if variables.any_of_file() else {}
+    return {
+        name: {one.name: value for one in found.params if (value := _value_of_file(one)) is not None}
+        for name, found in commands.items()
+    }
+
+
+def _value_of_file(parameter: Any) -> str | None:
+    names = parameter.envvar or ()
+    for name in (names,) if isinstance(names, str) else names:
+        if variables.get(name):
+            return variables.get(name)
+    return None
 
 
 def _misused(error: Any) -> int:

@@ -13,11 +13,11 @@ import typer
 
 from metaharness.cli import options
 from metaharness.cli.app import INTERRUPTED, command
-from metaharness.cli.search import Quiet
+from metaharness.cli.flags import Quiet
 
 if TYPE_CHECKING:
     from metaharness.configuration import RunConfig
-    from metaharness.holdout import SealedResult
+    from metaharness.openings import SealedResult
     from metaharness.run import Run
 
 DOMAIN = "text_classification"
@@ -49,7 +49,7 @@ def demo(
     import anyio
 
     from metaharness.cli.output import resume_command
-    from metaharness.cli.search import Session
+    from metaharness.cli.searching import Session
 
     started = time.monotonic()
     if not quiet:

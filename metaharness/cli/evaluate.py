@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from metaharness.cli import gates, options
+from metaharness.cli import gates, options, transfer
 from metaharness.cli.app import INTERRUPTED, command, complain
+from metaharness.cli.flags import MaxCalls, MaxTokens, MaxUsd, budget
 from metaharness.cli.progress import Line
 from metaharness.cli.text import counted, paid, printable, sandbox_line, saved
 
@@ -21,7 +22,13 @@ if TYPE_CHECKING:
     from metaharness.records import CaseTrace, Rejection, Spent
     from metaharness.run.standalone import Evaluation
 
-HarnessPath = Annotated[Path, typer.Argument(help="A harness file, or a folder that holds harness.py.")]
+HarnessPath = Annotated[
+    Path, typer.Argument(help="A harness file, or a folder that holds harness.py; with --frontier a run.")
+]
+OfHarness = Annotated[
+    str | None,
+    typer.Option("--domain", "-d", help="A domain folder, module:attribute, or the name of a shipped example."),
+]
 SplitName = Annotated[str, typer.Option("--split", help="search or train; the test split is sealed.")]
 Unchecked = Annotated[bool, typer.Option("--no-ladder", help="Evaluate at once, without the checks before it.")]
 TraceFile = Annotated[Path | None, typer.Option("--trace-file", help="Write the raw traces there, a line per case.")]
@@ -36,11 +43,14 @@ INVALID = 3
     metaharness evaluate harness.py -d my_domain --save main.json
     metaharness evaluate harness.py -d my_domain --against main.json --fail-if worse --report junit --report-file r.xml
     metaharness evaluate harness.py -d my_domain --against latest/3 --min 0.8 --fresh --report markdown
+    metaharness evaluate latest --frontier --models openai:a,anthropic:b,openai:c@http://127.0.0.1:8000/v1
+    metaharness evaluate first --frontier --models openai:a,openai:b --data data/news,data/reviews --budget-usd 5 --json
     """
 )
 def evaluate(
+    context: typer.Context,
     harness: HarnessPath,
-    domain: options.Domain,
+    domain: OfHarness = None,
     data: options.Data = None,
     text_field: options.TextField = None,
     label_field: options.LabelField = None,
@@ -66,27 +76,43 @@ def evaluate(
     fresh: gates.Fresh = False,
     report: gates.Report = None,
     report_file: gates.ReportFile = None,
+    frontier: transfer.Frontier = False,
+    models: transfer.Models = None,
+    budget_calls: MaxCalls = None,
+    budget_tokens: MaxTokens = None,
+    budget_usd: MaxUsd = None,
     root: options.Root = options.DEFAULT_ROOT,
     as_json: options.AsJson = False,
 ) -> None:
-    """Score one harness on the cases of a domain. No run is recorded.
+    """Score one harness on the cases of a domain, without a run; or with --frontier what a run has found, elsewhere.
 
     With --against it is compared case by case; with --fail-if or --min the exit code is 4 when that is not passed.
     """
+    if frontier:
+        return transfer.evaluate_frontier(context)
+    transfer.refuse(context)
+    asked = gates.Gating(against, fail_if, least, save, fresh, report, report_file, root)
+    config = _config(context.params)
+    return _evaluate(harness, config, split, asked, ladder=not no_ladder, trace_file=trace_file, as_json=as_json)
+
+
+def _config(given: Mapping[str, Any]) -> RunConfig:
+    """What the options say, as a run is configured."""
     from metaharness.configuration import RunConfig
 
-    config = RunConfig(
-        domain=options.domain_reference(domain),
-        domain_options=options.domain_options(data, text_field, label_field, domain_option),
-        models=options.models(model, base_url, judge),
-        concurrency=concurrency,
-        trials=trials,
-        limit=limit,
-        seed=seed,
-        **options.means(sandbox, sandbox_command, price, no_cache),
+    return RunConfig(
+        domain=options.domain_reference(given["domain"]),
+        domain_options=options.domain_options(
+            given["data"], given["text_field"], given["label_field"], given["domain_option"]
+        ),
+        models=options.models(given["model"], given["base_url"], given["judge"]),
+        concurrency=given["concurrency"],
+        trials=given["trials"],
+        limit=given["limit"],
+        seed=given["seed"],
+        budget=budget(None, None, given["budget_calls"], given["budget_tokens"], given["budget_usd"]),
+        **options.means(given["sandbox"], given["sandbox_command"], given["price"], given["no_cache"]),
     )
-    asked = gates.Gating(against, fail_if, least, save, fresh, report, report_file, root)
-    _evaluate(harness, config, split, asked, ladder=not no_ladder, trace_file=trace_file, as_json=as_json)
 
 
 def _evaluate(

@@ -13,12 +13,12 @@ import typer
 
 from metaharness.cli import options
 from metaharness.cli.app import INTERRUPTED, command
+from metaharness.cli.flags import MaxCalls, MaxCases, MaxTokens, MaxUsd, OfRole, Quiet, budget
 from metaharness.cli.progress import Line, duration, warning_line
-from metaharness.cli.search import MaxCalls, MaxCases, MaxTokens, MaxUsd, Quiet, budget
 from metaharness.cli.text import counted, one_line
 
 if TYPE_CHECKING:
-    from metaharness.holdout import SealedResult
+    from metaharness.openings import SealedResult
     from metaharness.records import ObjectiveRecord
     from metaharness.run import Finishing
 
@@ -45,6 +45,7 @@ def finish(
     budget_calls: MaxCalls = None,
     budget_tokens: MaxTokens = None,
     budget_usd: MaxUsd = None,
+    role_budget: OfRole = None,
     root: options.Root = options.DEFAULT_ROOT,
     quiet: Quiet = False,
     as_json: options.AsJson = False,
@@ -60,7 +61,7 @@ def finish(
     path = find_run(root, run_name)
     result = recorded_result(path)
     if result is None:
-        raised = budget(None, budget_cases, budget_calls, budget_tokens, budget_usd)
+        raised = budget(None, budget_cases, budget_calls, budget_tokens, budget_usd, roles=role_budget)
         result = _finish(path, raised, yes=yes, accept_missing=accept_missing, quiet=quiet)
     if as_json:
         options.print_json({**result.model_dump(mode="json"), "path": str(path)})
@@ -107,7 +108,7 @@ def _announce(finishing: Finishing, *, ask: bool, quiet: bool) -> None:
             file=sys.stderr,
         )
         resume = command_on(finishing.store.path, "resume")
-        incomplete = [f"{one.number:03d}" for one in finishing.history if one.state == "incomplete"]
+        incomplete = [f"{one.number:03d}" for one in finishing.history if one.unfinished]
         if incomplete:
             numbers = ", ".join(incomplete)
             print(f"not in question, as cases have no value: {numbers}; {resume} asks them again", file=sys.stderr)
@@ -177,6 +178,7 @@ class _Display:
 
 def result_text(result: SealedResult, objectives: Sequence[ObjectiveRecord]) -> str:
     """The result as a person reads it."""
+    from metaharness.run.authors import SCRIPT
     from metaharness.scoring.scoreboard import align, format_interval
 
     trials = "" if result.trials == 1 else f", {result.trials} trials each"
@@ -200,6 +202,7 @@ def result_text(result: SealedResult, objectives: Sequence[ObjectiveRecord]) -> 
             f"look {result.look}: earlier runs here have opened the same cases, so these are no longer unseen; "
             "what was chosen with them in mind can only look better than it is"
         )
+    lines += [f"sealed from whoever wrote the candidates: {by}" for by in result.sealed_by if by != SCRIPT]
     return "\n".join(lines)
 
 

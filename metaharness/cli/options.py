@@ -26,7 +26,9 @@ DomainOption = Annotated[
 ]
 Model = Annotated[
     str,
-    typer.Option("--model", "-m", help="embedded:icl, scripted:FILE, anthropic:NAME or openai:NAME."),
+    typer.Option(
+        "--model", "-m", envvar="EVALUATOR_MODEL", help="embedded:icl, scripted:FILE, anthropic:NAME or openai:NAME."
+    ),
 ]
 BaseUrl = Annotated[str | None, typer.Option(help="Another endpoint that speaks the model's wire format.")]
 Judge = Annotated[str | None, typer.Option(help="A model for evaluators that ask one, written like --model.")]

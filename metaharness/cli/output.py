@@ -7,45 +7,35 @@ import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from metaharness.cli.options import print_json
 from metaharness.cli.text import counted, one_line, totals
 from metaharness.records import MISSING
-from metaharness.run.bounds import bound_states, state_line
+from metaharness.run.bounds import BoundState, bound_states, raising, state_line
 from metaharness.run.evaluating import why_missing
+from metaharness.run.spent import spent_of_role
 from metaharness.run.summaries import summary_page
 from metaharness.store import command_on
 
 if TYPE_CHECKING:
-    from metaharness.gateway.budget import Bound
     from metaharness.history import History
     from metaharness.records import CaseTrace
     from metaharness.run import Run
 
-FLAGS: Mapping[Bound, str] = {
-    "candidates": "--budget-candidates",
-    "case_evaluations": "--budget-cases",
-    "calls": "--budget-calls",
-    "tokens": "--budget-tokens",
-    "usd": "--budget-usd",
-}
 NAMED = 5
 """Candidates with missing pairs that are named at the end of a search; of the others, how many there are."""
 
 
 def outcome(run: Run, reason: str, *, as_json: bool) -> None:
     """The scoreboard, why the search ended, what it cost, and what to type next."""
-    spent = run.spent
     if as_json:
-        page = summary_page(run.history, reason, spent.model_dump())
-        page["budget"] = [state.model_dump() for state in bound_states(run.ledger)]
-        print_json({**page, "path": str(run.store.path), "scoreboard": run.history.scoreboard().rows()})
+        print_json(outcome_page(run, reason))
     elif len(run.history):
         typer.echo(run.history.scoreboard().text())
-    cost = spent.model_dump()
+    cost = run.spent.model_dump()
     lines = [
         f"{reason}: {totals(cost)}",
         *budget_lines(run),
@@ -54,6 +44,13 @@ def outcome(run: Run, reason: str, *, as_json: bool) -> None:
     missing = _missing(run.history)
     for line in [*lines, *_missing_lines(run.history, missing), *_next_steps(run, missing)]:
         print(line, file=sys.stderr)
+
+
+def outcome_page(run: Run, reason: str) -> dict[str, Any]:
+    """What came out, as data."""
+    page = summary_page(run.history, reason, run.spent.model_dump())
+    page["budget"] = [state.model_dump() for state in bound_states(run.ledger)]
+    return {**page, "path": str(run.store.path), "scoreboard": run.history.scoreboard().rows()}
 
 
 def budget_lines(run: Run) -> list[str]:
@@ -75,9 +72,9 @@ def _next_steps(run: Run, missing: Mapping[int, list[Gap]]) -> list[str]:
     failed = any(gap.evaluator for gaps in missing.values() for gap in gaps)
     mend = [f"to have every value: mend the evaluator, then metaharness regrade {arguments}"] * failed
     waiting = _in_progress(run.history) or any(not gap.evaluator for gaps in missing.values() for gap in gaps)
-    bound = run.spent_bound
-    if bound is not None and (waiting or not run.all_proposed):
-        on = f"to go on with a higher budget: {resume_command(run)} {FLAGS[bound]} N"
+    flag = _spent_flag(run)
+    if flag is not None and (waiting or not run.all_proposed):
+        on = f"to go on with a higher budget: {resume_command(run)} {flag}"
         return [*mend, on, *(_test_within_bounds(run) if run.history.best() is not None else [])]
     if run.why_over() is None or waiting:
         return [*mend, f"to go on: {resume_command(run)}"]
@@ -87,13 +84,25 @@ def _next_steps(run: Run, missing: Mapping[int, list[Gap]]) -> list[str]:
     return [*mend, look, f"to test the best one on the sealed split, once: metaharness finish {arguments}"]
 
 
+def _spent_flag(run: Run) -> str | None:
+    """The option that raises the bound which keeps the search from going on; None when none does."""
+    if run.spent_bound is not None:
+        return " ".join(raising(run.spent_bound))
+    of_role = spent_of_role(run.ledger, run.history)
+    return None if of_role is None else " ".join(raising(of_role[1], of_role[0]))
+
+
+def _flag(state: BoundState) -> str:
+    return " ".join(raising(state.bound, state.role))
+
+
 def _test_within_bounds(run: Run) -> list[str]:
     """How to test the best one: with what is kept for it, or with higher bounds where that is not enough."""
     states = [state for state in bound_states(run.ledger) if state.finish_needs]
     short = [state for state in states if state.finish_needs > state.kept_for_finish]
     command = f"metaharness finish {_arguments(run)}"
     if short:
-        return [f"to test the best one, once: {command} {' '.join(f'{FLAGS[state.bound]} N' for state in short)}"]
+        return [f"to test the best one, once: {command} {' '.join(map(_flag, short))}"]
     return [f"to test the best one with what is kept for it, once: {command}"] * bool(states)
 
 
@@ -140,7 +149,7 @@ def _missing(history: History) -> dict[int, list[Gap]]:
     found = {
         iteration.number: sorted(history.store.measure_traces(iteration.number, gap_of).items(), key=lambda one: one[0])
         for iteration in history
-        if iteration.state == "incomplete"
+        if iteration.state == "incomplete" and iteration.unfinished
     }
     return {number: [gap for _, gap in pairs if gap is not None] for number, pairs in found.items()}
 

@@ -10,7 +10,7 @@ import typer
 
 from metaharness.cli import options
 from metaharness.cli.app import command
-from metaharness.cli.search import (
+from metaharness.cli.flags import (
     Iterations,
     MaxCalls,
     MaxCandidates,
@@ -20,7 +20,6 @@ from metaharness.cli.search import (
     PerRound,
     ProposerName,
     budget,
-    with_iterations,
 )
 from metaharness.cli.text import counted, dollars
 
@@ -88,6 +87,8 @@ def plan(
         **options.means(sandbox, sandbox_command, price, no_cache),
         budget=budget(budget_candidates, budget_cases, budget_calls, budget_tokens, budget_usd),
     )
+    from metaharness.cli.configured import with_iterations
+
     _plan(with_iterations(config, iterations), probe, calibration, as_json=as_json)
 
 

@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from metaharness.cli.text import one_line, sandbox_line
-from metaharness.scoring.scoreboard import format_objectives
 
 if TYPE_CHECKING:
     from metaharness.run import Run
@@ -88,10 +87,18 @@ def fitted(parts: Sequence[str], width: int) -> str:
 class Progress:
     """Listens to a run and shows what happens: candidate, cases done, rate, cost, time left, best so far."""
 
-    def __init__(self, run: Run, *, quiet: bool) -> None:
+    def __init__(self, run: Run, *, quiet: bool, beside: Line | None = None) -> None:
+        """Show nothing yet.
+
+        Args:
+            run: Whose progress it is.
+            quiet: Whether nothing is shown.
+            beside: The line of several runs, each of which says its name first; None: it is the only one.
+        """
         self._run = run
         self._quiet = quiet
-        self._live = Line(quiet=quiet)
+        self._live = beside or Line(quiet=quiet)
+        self._label = "" if beside is None else f"{run.record.run_id}: "
         self._started = time.monotonic()
         self._cases = 0
         self._name = ""
@@ -109,16 +116,19 @@ class Progress:
             self._live.show(self._line, at_once=True)  # before its first case, which may take a minute to time out
         line = _fact(kind, fields, self._run)
         if line is not None:
-            self._live.say(line)
+            self._live.say(self._label + line)
         if kind == "round_closed" and fields["round"] == 0:
             for gap in self._run.history.scoreboard().gaps():  # while little is spent: a name may be misspelt
-                self._live.say(gap)
+                self._live.say(self._label + gap)
 
     def begin(self) -> None:
         """Say which sandbox it is, and which objectives where they were chosen."""
-        self._live.say(sandbox_line(self._run.sandbox_told))
+        from metaharness.scoring.scoreboard import format_objectives
+
+        self._live.say(self._label + sandbox_line(self._run.sandbox_told))
         if self._run.config.objectives:
-            self._live.say(f"frontier over {format_objectives(self._run.history.objectives)}; the first decides")
+            over = format_objectives(self._run.history.objectives)
+            self._live.say(f"{self._label}frontier over {over}; the first decides")
 
     def clear(self) -> None:
         """Take the changing line away."""
@@ -129,12 +139,13 @@ class Progress:
         config, spent = self._run.config, self._run.spent
         rate = self._cases / elapsed if elapsed > 0 else 0.0
         per_candidate = self._run.pairs_per_candidate
-        candidates = len(self._run.domain.baselines()) + config.iterations
-        left = max(0, candidates * per_candidate - spent.case_evaluations)
+        inherited = self._run.record.forked_at is not None
+        baselines = 0 if inherited else len(self._run.domain.baselines())
+        left = max(0, (baselines + config.iterations) * per_candidate - spent.case_evaluations)
         best = self._run.history.best()
         primary = self._run.history.objectives[0].name
         parts = [
-            f"round {len(self._run.history.closed_rounds)}",
+            f"{self._label}round {len(self._run.history.closed_rounds)}",
             self._name,
             f"{self._cases} cases, {rate:.1f}/s",
             f"best {best.score.objectives[primary].mean:.3f} ({best.number:03d})" if best and best.score else "",
@@ -152,12 +163,13 @@ def duration(seconds: float) -> str:
 
 def warning_line(fields: Mapping[str, Any]) -> str:
     """A `budget_warned` as a person reads it."""
-    from metaharness.gateway.budget import BOUND_NAMES
-    from metaharness.run.bounds import amount
+    from metaharness.run.bounds import amount, bound_name
 
     bound = fields["bound"]
     spent, limit = (amount(bound, fields[name]) for name in ("spent", "limit"))
-    return f"{fields['share']:.0%} of the budget of {BOUND_NAMES[bound]} is spent: {spent} of {limit}"
+    return (
+        f"{fields['share']:.0%} of the budget of {bound_name(bound, fields.get('role'))} is spent: {spent} of {limit}"
+    )
 
 
 def _fact(kind: str, fields: Mapping[str, Any], run: Run) -> str | None:
@@ -176,8 +188,14 @@ def _fact(kind: str, fields: Mapping[str, Any], run: Run) -> str | None:
         best = "none" if after is None else f"{after:03d}"
         news = " (new)" if after != fields["incumbent_before"] else ""
         return f"round {fields['round']} closed; incumbent {best}{news}"
+    return _warning(kind, fields)
+
+
+def _warning(kind: str, fields: Mapping[str, Any]) -> str | None:
     if kind == "budget_warned":
         return warning_line(fields)
+    if kind == "stop_asked":
+        return f"stopping, as there is a file {fields['file']}: what is in the air is finished and written"
     if kind == "proposer_failed":
         return f"the proposer failed in round {fields['round']}: {one_line(fields['error'])}"
     return None

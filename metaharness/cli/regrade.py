@@ -12,8 +12,8 @@ import typer
 
 from metaharness.cli import options
 from metaharness.cli.app import INTERRUPTED, command
+from metaharness.cli.flags import MaxCalls, MaxTokens, MaxUsd, Quiet, budget
 from metaharness.cli.progress import Line
-from metaharness.cli.search import MaxCalls, MaxTokens, MaxUsd, Quiet, budget
 from metaharness.cli.text import counted, one_line
 
 if TYPE_CHECKING:

@@ -26,20 +26,21 @@ def runs(root: options.Root = options.DEFAULT_ROOT, as_json: options.AsJson = Fa
     from metaharness.scoring.scoreboard import align
     from metaharness.store import list_runs
 
-    rows = [_run_row(path) for path in list_runs(root)]
+    rows = [run_row(path) for path in list_runs(root)]
     if as_json:
         options.print_json(rows)
     elif not rows:
         typer.echo(f"no runs in {root}")
     else:
         heads = ["run", "domain", "created", "status", "iterations", "best", "score"]
-        typer.echo(align([heads, *[[_run_cell(head, row[head]) for head in heads] for row in rows]]))
+        typer.echo(align([heads, *[[run_cell(head, row[head]) for head in heads] for row in rows]]))
     for row in rows:
         if row["error"] is not None:
             typer.echo(f"warning: {printable(row['error'])}", err=True)
 
 
-def _run_cell(head: str, value: Any) -> str:
+def run_cell(head: str, value: Any) -> str:
+    """A cell of the list, from its row."""
     if value is None:
         return "-"
     if head == "created":
@@ -51,12 +52,13 @@ def _short_status(status: str) -> str:
     """A word or two for what `summary` says in a sentence."""
     if status in ("running or interrupted", "stopped"):
         return status
-    if status.startswith("finished"):
-        return "finished"
+    for word in ("finished", "forked"):
+        if status.startswith(word):
+            return word
     return "test opened" if status.startswith("the test split was opened") else "ended"
 
 
-def _run_row(path: Path) -> dict[str, Any]:
+def run_row(path: Path) -> dict[str, Any]:
     """One run of the list; one that cannot be read says why, and hides none of the others."""
     from metaharness.errors import MetaharnessError
     from metaharness.history import History
@@ -132,8 +134,10 @@ def summary(
     best = page["best"]
     typer.echo(f"run         {one_line(page['run'])} ({one_line(page['domain'])})")
     typer.echo(f"status      {one_line(page['status'])}")
-    if history.record.forked_from is not None:
-        typer.echo(f"forked from {one_line(history.record.forked_from)}")
+    for line in history.origin:
+        typer.echo(printable(line))
+    if history.record.memory_used:
+        typer.echo(f"memory      {len(history.record.memory_used)} lessons of earlier runs were offered")
     typer.echo(f"iterations  {page['iterations']} in {page['rounds']} rounds")
     typer.echo(f"sandbox     {one_line(', '.join(page['sandboxes'])) or 'none yet'}")
     if best is not None:

@@ -3,40 +3,49 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from metaharness import variables
 from metaharness.cli import options
-from metaharness.cli.app import INTERRUPTED, command
+from metaharness.cli.app import command
+from metaharness.cli.flags import (
+    AskAbove,
+    BudgetFlags,
+    DomainFlags,
+    EvaluationFlags,
+    ModelFlags,
+    ProposerFlags,
+    Quiet,
+    RunId,
+    SearchFlags,
+    Yes,
+)
+from metaharness.cli.grouping import grouped
+from metaharness.cli.searching import Session, record
 
 if TYPE_CHECKING:
-    from metaharness.configuration import Budget, RunConfig
+    from metaharness.cli.configured import Flags
+    from metaharness.configuration import RunConfig
     from metaharness.run import Run
-    from metaharness.tools import Desk, Tool
+    from metaharness.run.beside import Beside
 
-Iterations = Annotated[
-    int | None, typer.Option("--iterations", "-n", min=0, help="Candidates to propose. Default: 10, or the script's.")
+Files = Annotated[
+    list[Path] | None,
+    typer.Argument(
+        metavar="[FILE]...",
+        help="What a run is, as YAML, TOML or JSON; an option wins over it. Several are searched side by side.",
+    ),
 ]
-PerRound = Annotated[int, typer.Option("--candidates-per-round", "-k", min=1, help="Candidates per round.")]
-Patience = Annotated[int | None, typer.Option(min=1, help="Stop after so many rounds without a new incumbent.")]
-ProposerName = Annotated[
-    str, typer.Option("--proposer", "-p", help="What writes candidates: scripted, or agent (see `serve`).")
+Root = Annotated[
+    Path | None, typer.Option("--root", help="The folder of all runs. Default: METAHARNESS_ROOT, or runs.")
 ]
-RunId = Annotated[str | None, typer.Option("--name", help="The run's id. Default: the time.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")]
-MaxCandidates = Annotated[int | None, typer.Option("--budget-candidates", min=0, help="At most so many candidates.")]
-MaxCases = Annotated[int | None, typer.Option("--budget-cases", min=0, help="At most so many case evaluations.")]
-MaxCalls = Annotated[int | None, typer.Option("--budget-calls", min=0, help="At most so many model calls.")]
-MaxTokens = Annotated[int | None, typer.Option("--budget-tokens", min=0, help="At most so many tokens.")]
-MaxUsd = Annotated[float | None, typer.Option("--budget-usd", min=0, help="At most so many dollars.")]
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask whether to go on after the estimate.")]
-AskAbove = Annotated[
-    float, typer.Option(min=0, help="Ask on a terminal, after the smoke cases, if it may cost more dollars.")
+PrintConfig = Annotated[
+    bool, typer.Option("--print-config", help="Print the whole configuration, as a file may say it, and do nothing.")
 ]
 
 
@@ -46,58 +55,51 @@ AskAbove = Annotated[
     metaharness run -d my_domain -m anthropic:claude-haiku-4-5 -n 20 -k 2 --patience 4 --budget-calls 5000
     metaharness run -d my_domain -m openai:qwen3 --price openai:qwen3=0.6,2.5 --budget-usd 20 --ask-above 5
     metaharness run -d my_domain --objective usd:min --objective harness_chars:min
+    metaharness run search.yaml --budget-usd 20 --role-budget proposer:usd=5
+    metaharness run -d my_domain -n 20 --print-config
+    metaharness run a.yaml b.yaml --concurrency 16 --budget-usd 30
     """
 )
+@grouped
 def run(
-    domain: options.Domain,
-    data: options.Data = None,
-    text_field: options.TextField = None,
-    label_field: options.LabelField = None,
-    domain_option: options.DomainOption = None,
-    proposer: ProposerName = "scripted",
-    model: options.Model = "embedded:icl",
-    base_url: options.BaseUrl = None,
-    judge: options.Judge = None,
-    price: options.Price = None,
-    no_cache: options.NoCache = False,
-    iterations: Iterations = None,
-    candidates_per_round: PerRound = 1,
-    patience: Patience = None,
-    concurrency: options.Concurrency = 8,
-    trials: options.Trials = 1,
-    limit: options.Limit = None,
-    objective: options.Objectives = None,
-    seed: options.Seed = 0,
-    sandbox: options.Sandbox = "auto",
-    sandbox_command: options.SandboxCommand = None,
-    budget_candidates: MaxCandidates = None,
-    budget_cases: MaxCases = None,
-    budget_calls: MaxCalls = None,
-    budget_tokens: MaxTokens = None,
-    budget_usd: MaxUsd = None,
-    root: options.Root = options.DEFAULT_ROOT,
+    files: Files = None,
+    *,
+    domain: DomainFlags,
+    models: ModelFlags,
+    search: SearchFlags,
+    proposer: ProposerFlags,
+    evaluation: EvaluationFlags,
+    budget: BudgetFlags,
+    root: Root = None,
     name: RunId = None,
+    print_config: PrintConfig = False,
     yes: Yes = False,
     ask_above: AskAbove = 1.0,
     quiet: Quiet = False,
     as_json: options.AsJson = False,
 ) -> None:
-    """Search: score the baselines, then let a proposer write better harnesses, round after round."""
-    from metaharness.configuration import RunConfig
+    """Search: score the baselines, then let a proposer write better harnesses, round after round.
 
-    asked = {"patience": patience, **options.scored(trials, limit, concurrency, seed, objective)}
-    config = RunConfig(
-        domain=options.domain_reference(domain),
-        domain_options=options.domain_options(data, text_field, label_field, domain_option),
-        models=options.models(model, base_url, judge),
-        proposer=proposer,
-        candidates_per_round=candidates_per_round,
-        **(asked | options.means(sandbox, sandbox_command, price, no_cache)),
-        budget=budget(budget_candidates, budget_cases, budget_calls, budget_tokens, budget_usd),
-    )
-    config = with_iterations(config, iterations)
+    A run is what FILE says and what the options say over it. With several files, --concurrency and the bounds on calls,
+    tokens and dollars hold over all of them; what a file says of its own holds too.
+    """
+    from metaharness.cli.configured import Flags
+
+    flags = Flags(domain, models, search, proposer, evaluation, budget)
+    wanted = _wanted(files or [], flags, root, name)
+    if print_config:
+        _print(wanted, as_json=as_json)
+        return
     above = None if yes else ask_above
-    _record(lambda: _create(config, root, name), Session(quiet, estimate=True, ask_above=above), as_json=as_json)
+    if len(wanted) == 1:
+        (one,) = wanted
+        record(partial(_create, *one), Session(quiet, estimate=True, ask_above=above), as_json=as_json)
+        return
+    from metaharness.cli.several import One, Several, over_all, search_several
+
+    begun = [One(str(file), partial(_create, *one)) for file, one in zip(files or [], wanted, strict=True)]
+    beside = over_all([config for config, _, _ in wanted], flags.budget.budget(), evaluation.concurrency)
+    search_several(Several(begun, beside, quiet, above), as_json=as_json)
 
 
 @command(
@@ -106,123 +108,67 @@ def run(
     metaharness resume 2026-04-23_17-21-21 --budget-calls 10000
     """
 )
+@grouped
 def resume(
     run_name: options.RunName = None,
-    budget_candidates: MaxCandidates = None,
-    budget_cases: MaxCases = None,
-    budget_calls: MaxCalls = None,
-    budget_tokens: MaxTokens = None,
-    budget_usd: MaxUsd = None,
+    *,
+    budget: BudgetFlags,
     no_cache: options.NoCache = False,
     root: options.Root = options.DEFAULT_ROOT,
     quiet: Quiet = False,
     as_json: options.AsJson = False,
 ) -> None:
-    """Go on with an interrupted run: finish its round, ask missing cases again, repeat no completed call."""
+    """Go on with an interrupted run: finish its round, ask missing cases again, repeat no completed call.
+
+    It goes on as it was configured; only bounds of its budget can be changed.
+    """
     from metaharness.run import Run
     from metaharness.store import find_run
 
-    path = find_run(root, run_name)
-    raised = budget(budget_candidates, budget_cases, budget_calls, budget_tokens, budget_usd)
-    cache = False if no_cache else None
-    _record(lambda: Run.open(path, raised=raised, cache=cache), Session(quiet=quiet), as_json=as_json)
+    opening = partial(Run.open, find_run(root, run_name), raised=budget.budget(), cache=False if no_cache else None)
+    record(opening, Session(quiet=quiet), as_json=as_json)
 
 
-def _create(config: RunConfig, root: Path, name: str | None) -> Run:
+Wanted = tuple["RunConfig", Path, "str | None"]
+"""Configuration, folder of all runs, and id of a run that is to be begun."""
+
+
+def _wanted(files: Sequence[Path], flags: Flags, root: Path | None, name: str | None) -> list[Wanted]:
+    """The runs that were asked for, each from its file and the options."""
+    from metaharness.cli.configured import within
+    from metaharness.cli.run_file import RunFile, read_run_file
+    from metaharness.errors import UsageError
+
+    told = [read_run_file(path) for path in files] or [RunFile({})]
+    if len(told) > 1 and name is not None:
+        raise UsageError("--name names one run, and several are begun", hint="write `name: ...` into each file")
+    shared = flags if len(told) > 1 else None
+    return [
+        (
+            flags.config(file) if shared is None else within(shared, file),
+            root or file.root or Path(variables.get("METAHARNESS_ROOT") or options.DEFAULT_ROOT),
+            name or file.name,
+        )
+        for file in told
+    ]
+
+
+def _create(config: RunConfig, root: Path, name: str | None, beside: Beside | None = None) -> Run:
     from metaharness.run import Run
+    from metaharness.run.beside import ALONE
 
-    run = Run.create(config, root, name=name)
+    run = Run.create(config, root, name=name, beside=beside or ALONE)
     if name is not None and run.record.run_id != name:
         print(f"there is a run {name} already, so this one is {run.record.run_id}", file=sys.stderr)
     return run
 
 
-def with_iterations(config: RunConfig, wanted: int | None) -> RunConfig:
-    """The configuration with as many candidates to propose as were asked for, but no more than a script has.
+def _print(wanted: Sequence[Wanted], *, as_json: bool) -> None:
+    """The configurations, in a form that can be read back."""
+    from metaharness.cli.configured import as_yaml, page
 
-    Raises:
-        UsageError: The proposer cannot be had.
-    """
-    from metaharness.loading import load_domain
-    from metaharness.proposers import check_proposer
-    from metaharness.proposers.scripted import read_proposals
-
-    check_proposer(config)
-    chosen = config.iterations if wanted is None else wanted
-    if config.proposer == "scripted" and wanted != 0:
-        available = len(read_proposals(load_domain(config.domain, config.domain_options)))
-        chosen = available if wanted is None else min(wanted, available)
-    return config.model_copy(update={"iterations": chosen})
-
-
-def budget(
-    candidates: int | None, cases: int | None, calls: int | None, tokens: int | None, usd: float | None
-) -> Budget:
-    """The bounds, from the flags."""
-    from metaharness.configuration import Budget
-
-    return Budget(candidates=candidates, case_evaluations=cases, calls=calls, tokens=tokens, usd=usd)
-
-
-def _server(desk: Desk, tools: Sequence[Tool]) -> Any:
-    """What an agent program is connected to; imported where one is, as that takes longer than a small search."""
-    from mcp_server import make_server
-
-    return make_server(desk, tools)
-
-
-def _record(open_run: Callable[[], Run], session: Session, *, as_json: bool) -> None:
-    """Search until the end or a signal, then say what came out."""
-    import anyio
-
-    from metaharness.cli.output import outcome
-
-    run, reason = anyio.run(session.search, open_run)
-    outcome(run, reason, as_json=as_json)
-    if session.interrupted or session.declined:
-        raise typer.Exit(INTERRUPTED if session.interrupted else 1)
-
-
-@dataclass
-class Session:
-    """One process's part of a search."""
-
-    quiet: bool
-    estimate: bool = False
-    """Whether to say after the smoke cases of the baselines what the search will take."""
-    ask_above: float | None = None
-    """Dollars that may be spent without a question; None asks nothing."""
-    interrupted: bool = False
-    """Whether a signal came before the search was over."""
-    declined: bool = False
-    """Whether the question was answered with no."""
-
-    async def search(self, open_run: Callable[[], Run]) -> tuple[Run, str]:
-        """The search beside a task that listens for signals: the run, and why it has ended.
-
-        The first Ctrl+C or SIGTERM lets what is in the air end and be written; the second one drops it.
-        """
-        from metaharness.cli.asking import Asking
-        from metaharness.cli.output import budget_lines
-        from metaharness.cli.progress import Progress
-        from metaharness.cli.signals import until_signal
-        from metaharness.errors import MetaharnessError
-        from metaharness.proposers import open_proposer
-        from metaharness.search import search
-
-        async with open_run() as run:
-            run.listener = progress = Progress(run, quiet=self.quiet)
-            progress.begin()
-            asking = Asking(run, progress, above=self.ask_above, quiet=self.quiet) if self.estimate else None
-            doing = partial(search, run, open_proposer(run, serve=_server), confirm=asking)
-            try:
-                reason = await until_signal(run, doing, progress.clear)
-            except MetaharnessError:
-                for line in budget_lines(run):
-                    print(line, file=sys.stderr)
-                raise
-            reason = reason or "stopped at once; calls in the air were lost"
-            self.declined = asking is not None and asking.declined
-            stopped = run.stopping and not self.declined
-            self.interrupted = stopped and (run.unfinished or run.why_over() is None)
-            return run, reason
+    pages = [page(*one) for one in wanted]
+    if as_json:
+        options.print_json(pages[0] if len(pages) == 1 else pages)
+    else:
+        typer.echo("---\n".join(map(as_yaml, pages)), nl=False)

@@ -12,7 +12,7 @@ import typer
 
 from metaharness.cli import options
 from metaharness.cli.app import command
-from metaharness.cli.search import MaxCalls, MaxCandidates, MaxCases, MaxTokens, Patience, budget
+from metaharness.cli.flags import MaxCalls, MaxCandidates, MaxCases, MaxTokens, Patience, budget
 
 Domain = Annotated[
     str | None,
@@ -20,7 +20,12 @@ Domain = Annotated[
 ]
 Model = Annotated[
     str,
-    typer.Option("--model", "-m", envvar="METAHARNESS_MODEL", help="embedded:icl, anthropic:NAME or openai:NAME."),
+    typer.Option(
+        "--model",
+        "-m",
+        envvar=["METAHARNESS_MODEL", "EVALUATOR_MODEL"],
+        help="embedded:icl, anthropic:NAME or openai:NAME.",
+    ),
 ]
 MaxUsd = Annotated[
     float | None, typer.Option("--budget-usd", envvar="METAHARNESS_BUDGET_USD", min=0, help="Dollars, at most.")

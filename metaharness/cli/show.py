@@ -68,6 +68,7 @@ def _about(history: History, iteration: Iteration) -> list[str]:
     parents = ", ".join(f"{parent:03d}" for parent in proposal.parents) or "none"
     rows = [
         ("iteration", f"{number:03d} {proposal.name} ({came}{', handed in' if proposal.by_hand else ''})"),
+        ("inherited", f"from {proposal.inherited}" if proposal.inherited is not None else ""),
         ("parents", "" if iteration.is_baseline else parents),
         ("hypothesis", proposal.hypothesis),
         ("axis", proposal.axis),

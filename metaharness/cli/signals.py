@@ -43,7 +43,7 @@ async def until_signal(
     """
     import anyio
 
-    from metaharness.run.ungroup import ungrouped
+    from metaharness.ungroup import ungrouped
 
     done: T | None = None
     try:

@@ -11,7 +11,7 @@ import typer
 
 from metaharness.cli import options
 from metaharness.cli.app import INTERRUPTED, command, complain
-from metaharness.cli.search import MaxCalls, MaxCandidates, MaxCases, MaxTokens, MaxUsd, Quiet, budget
+from metaharness.cli.flags import MaxCalls, MaxCandidates, MaxCases, MaxTokens, MaxUsd, OfRole, Quiet, budget
 from metaharness.cli.text import printable
 
 if TYPE_CHECKING:
@@ -51,6 +51,7 @@ def submit(
     budget_calls: MaxCalls = None,
     budget_tokens: MaxTokens = None,
     budget_usd: MaxUsd = None,
+    role_budget: OfRole = None,
     no_cache: options.NoCache = False,
     root: options.Root = options.DEFAULT_ROOT,
     quiet: Quiet = False,
@@ -68,7 +69,7 @@ def submit(
 
     told = {"name": name, "hypothesis": hypothesis, "axis": axis, "reasoning": _text(reasoning)}
     proposal = _with(read_candidate(harness), told, parent)
-    raised = budget(budget_candidates, budget_cases, budget_calls, budget_tokens, budget_usd)
+    raised = budget(budget_candidates, budget_cases, budget_calls, budget_tokens, budget_usd, roles=role_budget)
     run, iteration = anyio.run(_add, find_run(root, run_name), proposal, raised, quiet, no_cache)
     _tell(run, iteration, as_json=as_json)
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
+from metaharness import variables
 from metaharness.doctor.findings import Finding
+from metaharness.errors import UsageError
+from metaharness.gateway.providers import parse_model
 
 KEYS = ("ANTHROPIC_API_KEY", "OPENAI_API_KEY", "MOONSHOT_API_KEY")
+MODELS = ("PROPOSER_MODEL", "EVALUATOR_MODEL")
+"""The models that are taken where no option names one."""
 BASE_URLS = ("ANTHROPIC_BASE_URL", "OPENAI_BASE_URL")
 """Read by the SDKs where no --base-url is given."""
 SHARED = 6
@@ -19,22 +23,31 @@ WITHHELD = "(its message is not shown: it holds a part of a key)"
 def keys() -> Iterator[Finding]:
     """`set` or `not set` for every variable, and what would make it useless."""
     for variable in KEYS:
-        yield _finding(variable, key_fault(os.environ.get(variable)))
+        yield _finding(variable, key_fault(variables.get(variable)))
     for variable in BASE_URLS:
-        yield _finding(variable, base_url_fault(os.environ.get(variable)))
+        yield _finding(variable, base_url_fault(variables.get(variable)))
+    for variable in MODELS:
+        yield _finding(variable, _model_fault(variables.get(variable)))
 
 
 def _finding(variable: str, fault: str | None) -> Finding:
-    value = os.environ.get(variable)
-    if value is None:
+    origin = variables.origin(variable)
+    if origin is None:
         return Finding("keys", variable, "ok", "not set")
+    found = f"set in {origin}"
     if fault is not None:
-        return Finding("keys", variable, "warning", f"set, but {fault}", f"set {variable} anew, or unset it")
-    if variable == "MOONSHOT_API_KEY" and not os.environ.get("OPENAI_API_KEY"):
-        found = "set, but no model reads it: openai:NAME with a base URL reads OPENAI_API_KEY"
-        advice = 'export OPENAI_API_KEY="$MOONSHOT_API_KEY", and name the address of that service as --base-url'
-        return Finding("keys", variable, "warning", found, advice)
-    return Finding("keys", variable, "ok", "set")
+        return Finding("keys", variable, "warning", f"{found}, but {fault}", f"set {variable} anew, or unset it")
+    return Finding("keys", variable, "ok", found)
+
+
+def _model_fault(name: str | None) -> str | None:
+    """What makes the name of a model useless, without repeating it."""
+    try:
+        if name is not None:
+            parse_model(name)
+    except UsageError:
+        return "not a model such as anthropic:NAME or openai:NAME"
+    return None
 
 
 def key_fault(key: str | None) -> str | None:
@@ -77,8 +90,8 @@ def shown(text: str, base_url: str | None = None) -> str:
 
 def _secrets(base_url: str | None) -> Iterator[str]:
     for variable in KEYS:
-        yield from os.environ.get(variable, "").split()
-    for url in (base_url, *(os.environ.get(variable) for variable in BASE_URLS)):
+        yield from (variables.get(variable) or "").split()
+    for url in (base_url, *(variables.get(variable) for variable in BASE_URLS)):
         if url is not None and base_url_fault(url) is None:
             parts = urlsplit(url)
             yield from (part for part in (parts.username, parts.password) if part)

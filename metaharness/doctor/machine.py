@@ -12,7 +12,7 @@ from functools import partial
 from importlib import metadata
 from pathlib import Path
 
-from metaharness import __version__
+from metaharness import __version__, variables
 from metaharness.doctor.findings import Finding, guarded
 from metaharness.gateway.price_list import PACKAGE, version
 from metaharness.gateway.providers.remote import install_hint, sdk_bounds
@@ -39,9 +39,9 @@ def python() -> Iterator[Finding]:
     yield interpreter(sys.version_info[:3], sys.executable)
     yield system(sys.platform)
     yield Finding("python", "metaharness", "ok", f"version {__version__}, in {Path(__file__).resolve().parents[1]}")
-    yield price_list(version(), any(os.environ.get(variable) for one in EXTRAS.values() for variable in one))
-    for package, variables in EXTRAS.items():
-        wanting = [variable for variable in variables if os.environ.get(variable)]
+    yield price_list(version(), any(variables.get(variable) for one in EXTRAS.values() for variable in one))
+    for package, keys in EXTRAS.items():
+        wanting = [variable for variable in keys if variables.get(variable)]
         yield extra(package, _installed(package), wanting, sdk_bounds(package))
 
 

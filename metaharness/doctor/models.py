@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator, Sequence
 from functools import partial
 
 import anyio
 
+from metaharness import variables
 from metaharness.doctor.findings import AGAIN, Finding, guarded
 from metaharness.doctor.keys import base_url_fault, key_fault, shown
 from metaharness.errors import MetaharnessError, ModelFailure, UsageError
-from metaharness.gateway.providers import open_provider
-from metaharness.gateway.providers.remote import install_hint
+from metaharness.gateway.providers import address, open_provider
+from metaharness.gateway.providers.remote import install_hint, key_variable
 from metaharness.messages import Completion, Message, ModelRequest, ModelSpec
 
 DEADLINE = 20.0
@@ -81,7 +81,7 @@ async def _ask(spec: ModelSpec) -> Completion:
 def _fault_of_variables(spec: ModelSpec) -> Finding | None:
     """A base URL in the environment that no SDK could use: it is not asked, and not repeated."""
     _, variable = VARIABLES.get(spec.provider, ("", ""))
-    fault = base_url_fault(os.environ.get(variable)) if variable and spec.base_url is None else None
+    fault = base_url_fault(variables.get(variable)) if variable and spec.base_url is None else None
     if fault is None or fault == "empty":
         return None
     advice = f"set {variable} to a whole address, such as http://127.0.0.1:11434/v1, or unset it"
@@ -98,7 +98,7 @@ def _told(failure: ModelFailure, spec: ModelSpec) -> str:
 
 def _advice(failure: ModelFailure, spec: ModelSpec) -> str:
     """What to do about a call that failed, by whose doing it is and by its status."""
-    key, _ = VARIABLES.get(spec.provider, ("the key", ""))
+    key = _key_variable(spec)
     status = failure.status_code
     if failure.kind == "configuration" and status not in ADVICE:
         return f"check {key}: that it is whole, belongs to this service, and may use {spec.name}"
@@ -113,5 +113,9 @@ def _advice(failure: ModelFailure, spec: ModelSpec) -> str:
 
 
 def _useless_key(spec: ModelSpec) -> bool:
-    key, _ = VARIABLES.get(spec.provider, ("", ""))
-    return key_fault(os.environ.get(key)) not in (None, "empty")
+    return key_fault(variables.get(_key_variable(spec))) not in (None, "empty")
+
+
+def _key_variable(spec: ModelSpec) -> str:
+    own, _ = VARIABLES.get(spec.provider, ("the key", ""))
+    return key_variable(own, address(spec))

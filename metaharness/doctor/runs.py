@@ -107,8 +107,8 @@ def _status(path: Path, store: RunStore, owner: Owner | None, size: str) -> Find
     except (LookupError, TypeError, ValueError) as error:
         found = f"an event or the opening of the test lacks what it should have: {type(error).__name__}"
         return Finding(AREA, path.name, "problem", found, "restore events.jsonl and sealed/ from a copy")
-    states = [iteration.state for iteration in history]
-    what = f"{_counted(len(states), 'iteration')}; {size}"
+    states = [iteration.state for iteration in history if iteration.unfinished]
+    what = f"{_counted(len(history), 'iteration')}; {size}"
     if finished:
         return Finding(AREA, path.name, "ok", f"finished, its test has a result; {what}")
     if opened:

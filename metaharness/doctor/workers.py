@@ -12,9 +12,9 @@ import anyio
 from metaharness.configuration import RunConfig
 from metaharness.doctor.findings import Finding
 from metaharness.domain import REQUIREMENTS, Case, Domain, GradeContext, Objective, Split
+from metaharness.machine.advising import Machine, best_command, look
 from metaharness.messages import ModelSpec
 from metaharness.run.standalone import Evaluation, evaluate_harness
-from metaharness.sandbox.advising import Machine, best_command, look
 from metaharness.sandbox.choosing import CONTAINED, Tried, tried, way_out
 from metaharness.sandbox.environments import INSTALL_UV, elsewhere, environments_folder, find_uv, unsafe
 

@@ -123,7 +123,10 @@ class Grader:
     def _judge(self, case: Case, trial: int) -> GatewayJudge | None:
         if "judge" not in self._plan.models:
             return None
-        attribution = Attribution(role="judge", iteration=self._plan.iteration, case_id=case.id, trial=trial)
+        plan = self._plan
+        attribution = Attribution(
+            role="judge", iteration=plan.iteration, partial=plan.partial, case_id=case.id, trial=trial
+        )
         return GatewayJudge(self._doors, attribution, self._plan.limits.call_seconds)
 
     async def _record(self, context: GradeContext) -> GradeRecord:

@@ -21,6 +21,7 @@ from typing import Protocol
 import anyio
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
+from metaharness.evaluation.collecting import RareCollections
 from metaharness.evaluation.ladder import Smoke, climb
 from metaharness.evaluation.scope import Ended
 from metaharness.evaluation.session import Doors, Session
@@ -100,7 +101,7 @@ class SandboxRunner:
         bench = Workbench(self._material, plan, doors)
         self._running += 1
         try:
-            with bench.ending():
+            with RareCollections(), bench.ending():
                 async with receive, anyio.create_task_group() as group:
                     asking = group.start_soon(_all_trials, bench, send, self._cores)
                     yield receive
@@ -156,7 +157,7 @@ class _Trial:
             for _ in range(workers):
                 group.start_soon(self._lane, threads)
         if self.learned is not None and self.learned_more:
-            await self.out.send(self.bench.learn_trace(self.trial, self.learned))
+            await self._tell(self.bench.learn_trace(self.trial, self.learned))
         self.suspects = deque(sorted([*self.suspects, *self.queue], key=self.order.__getitem__))
         self.queue.clear()
         self._leave_out()
@@ -199,7 +200,7 @@ class _Trial:
         trace = self.bench.learn_trace(self.trial, learned)
         if self.learned is None:
             self.learned = learned
-            await self.out.send(trace)
+            await self._tell(trace)
         if trace.status != "ok":
             await self._give_up(trace.status, trace.error or "a model call of learn failed")
         return trace.status == "ok"
@@ -241,7 +242,14 @@ class _Trial:
         """A case that was asked has ended."""
         self.fail_fast.take(trace)
         self._leave_out()
-        await self.out.send(trace)
+        await self._tell(trace)
+
+    async def _tell(self, trace: CaseTrace) -> None:
+        """Hand a trace over; wait only where those before it have not been taken."""
+        try:
+            self.out.send_nowait(trace)
+        except anyio.WouldBlock:
+            await self.out.send(trace)
 
     def _leave_out(self) -> None:
         """Ask nothing that is to be skipped."""
@@ -256,13 +264,13 @@ class _Trial:
         for case_id, place in self.order.items():
             if place > self.order[last]:
                 reason = f"{len(self.hung)} cases before it hung, each alone"
-                await self.out.send(self.bench.unasked(case_id, self.trial, "skipped", reason))
+                await self._tell(self.bench.unasked(case_id, self.trial, "skipped", reason))
 
     async def _give_up(self, status: Status, reason: str) -> None:
         """Give every pair that has not been asked the same end."""
         for waiting in (self.queue, self.suspects):
             while waiting:
-                await self.out.send(self.bench.unasked(waiting.popleft(), self.trial, status, reason))
+                await self._tell(self.bench.unasked(waiting.popleft(), self.trial, status, reason))
 
 
 def _shape(plan: EvaluationPlan, pairs: int, cores: int) -> tuple[int, int]:

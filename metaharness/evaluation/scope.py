@@ -26,6 +26,9 @@ CALLS_BEYOND = 1000
 """So often a case may go on asking after it was told that it has made all calls it may make."""
 
 
+_sorted_json = json.JSONEncoder(sort_keys=True).encode
+
+
 class Clock:
     """Counts the harness's own seconds: it stands still while at least one call waits for the gateway."""
 
@@ -51,13 +54,17 @@ class Clock:
     @property
     def used(self) -> float:
         """Seconds so far."""
-        running = time.perf_counter() - self._since if self._since is not None else 0.0
-        return self._used + running
+        return self._used if self._since is None else self._used + time.perf_counter() - self._since
 
     @property
-    def remaining(self) -> float | None:
-        """Seconds until the limit; None while the clock stands still."""
-        return None if self._since is None else self.limit - self.used
+    def left(self) -> float:
+        """Seconds until the limit, as long as it runs."""
+        return self.limit - self.used
+
+    @property
+    def runs(self) -> bool:
+        """Whether it does not stand still."""
+        return self._since is not None
 
 
 class LimitError(Exception):
@@ -117,7 +124,8 @@ class Scope:
         self._sent = 0
         self._calls: dict[int, Call] = {}
         self._ordinals: Counter[bytes] = Counter()
-        self._in_flight: dict[int, anyio.CancelScope] = {}
+        self.in_flight: dict[int, anyio.TaskHandle[None]] = {}
+        """What makes each call that has not ended; cancelled when this scope ends."""
 
     async def ended(self) -> Ended:
         """Wait until it has ended, or its worker is lost."""
@@ -125,8 +133,8 @@ class Scope:
         assert self._result is not None
         return self._result
 
-    def calling(self) -> tuple[int, anyio.CancelScope]:
-        """A call has come: its place among the calls of this scope, and what cancels it when this scope ends.
+    def calling(self) -> int:
+        """A call has come: its place among the calls of this scope.
 
         Raises:
             ProtocolError: It does not stop calling, though it was told to.
@@ -134,13 +142,12 @@ class Scope:
         self._issued += 1
         if self._issued > self._limit + CALLS_BEYOND:
             raise ProtocolError(f"one case went on calling the model after the {self._limit} calls it may make")
-        cancel = self._in_flight[self._issued] = anyio.CancelScope()
         self.clock.pause()
-        return self._issued, cancel
+        return self._issued
 
     def called(self, place: int, call: Call | None) -> None:
         """A call has ended; None when it was cancelled."""
-        del self._in_flight[place]
+        del self.in_flight[place]
         self.clock.resume()
         if call is not None and place <= self._limit + 1:  # one that was over the limit says enough
             self._calls[place] = call
@@ -153,7 +160,7 @@ class Scope:
         """
         if place > self._limit:
             raise LimitError(f"this case has made {self._limit} calls, the most that the domain allows")
-        text = json.dumps(request, sort_keys=True).encode("ascii")
+        text = _sorted_json(request).encode("ascii")
         self._sent += len(text) + VALUE_BYTES * values(text, MAX_VALUES)
         if self._sent > MAX_SENT:
             raise LimitError(
@@ -185,8 +192,8 @@ class Scope:
         self._finished.set()
 
     def _ended(self, **fields: Any) -> Ended:
-        for cancel in self._in_flight.values():
-            cancel.cancel()
+        for call in self.in_flight.values():
+            call.cancel()
         calls = [self._calls[place] for place in sorted(self._calls)]
         return Ended(fault=_fault(calls), calls=calls, duration_ms=round(self.clock.used * 1000, 3), **fields)
 

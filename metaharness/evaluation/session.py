@@ -36,6 +36,8 @@ STACK = 8 << 20
 """Bytes of address space that a thread of a worker takes beside what the harness uses."""
 START_SECONDS = 60.0
 """How long a worker may take until it is there, before it knows its candidate."""
+PATIENCE = 0.25
+"""Seconds that may pass after a clock has run out until that is noticed."""
 LAST_WORDS_SECONDS = 0.5
 """How long to wait until a worker that closed its pipe has ended, and for what it printed last: a process that it
 left behind may hold its output open."""
@@ -71,8 +73,8 @@ class Session:
         self._threads = threads
         self._doors = doors
         self._group: TaskGroup
-        self._writing = anyio.Lock(fast_acquire=True)
-        self._sends: set[anyio.CancelScope] = set()
+        self._to_send: list[bytes] = []
+        self._more_to_send = anyio.Event()
         self._scopes: dict[int, Scope] = {}
         self._ready = anyio.Event()
         self._started = False
@@ -89,6 +91,7 @@ class Session:
     async def run(self) -> None:
         """Take in what the worker says, and make the calls that it asks for; until it is cancelled."""
         async with anyio.create_task_group() as self._group:
+            self._group.start_soon(self._write)
             self._group.start_soon(self._read)
             self._group.start_soon(self._watch)
             self._group.start_soon(self._drain)
@@ -104,7 +107,7 @@ class Session:
         except SandboxError as error:
             self.fatal = error
             return Rejection(stage="import", message=error.message)
-        await self._send(
+        self._send(
             {
                 "kind": "init",
                 **candidate.frame(self._process.inside),
@@ -165,27 +168,32 @@ class Session:
     async def _run(self, frame: dict[str, Any], case_id: str, trial: int, seconds: float) -> Ended:
         if self.lost is not None:
             return Ended(error=self.lost, lost=True)
-        attribution = Attribution(iteration=self._plan.iteration, case_id=case_id, trial=trial)
+        plan = self._plan
+        attribution = Attribution(iteration=plan.iteration, partial=plan.partial, case_id=case_id, trial=trial)
         scope = Scope(attribution, seconds, self._plan.limits.calls_per_case)
         self._scopes[scope.number] = scope
         try:
-            await self._send({**frame, "scope": scope.number, "seed": _seed(self._plan.seed, case_id, trial)})
+            self._send({**frame, "scope": scope.number, "seed": _seed(self._plan.seed, case_id, trial)})
             return await scope.ended()
         finally:
             self._scopes.pop(scope.number, None)
 
-    async def _send(self, frame: dict[str, Any]) -> None:
-        """Send a frame; nothing once the worker is lost, as it may never read it."""
-        with anyio.CancelScope() as cancel:
-            self._sends.add(cancel)
-            try:
-                async with self._writing:
-                    if self.lost is None:
-                        await self._process.stream.send(encode(frame))
-            except (anyio.BrokenResourceError, anyio.ClosedResourceError):
-                return  # it died: whoever reads from it finds out how
-            finally:
-                self._sends.discard(cancel)
+    def _send(self, frame: dict[str, Any]) -> None:
+        """Have a frame sent; nothing once the worker is lost, as it may never read it."""
+        if self.lost is None:
+            self._to_send.append(encode(frame))
+            self._more_to_send.set()
+
+    async def _write(self) -> None:
+        """Send what has come, in one piece: a worker is woken once for all of it."""
+        try:
+            while self.lost is None:
+                await self._more_to_send.wait()
+                self._more_to_send = anyio.Event()
+                frames, self._to_send = self._to_send, []
+                await self._process.stream.send(b"".join(frames))
+        except (anyio.BrokenResourceError, anyio.ClosedResourceError):
+            return  # it died: whoever reads from it finds out how
 
     async def _read(self) -> None:
         """Take in the worker's frames until it is lost."""
@@ -213,14 +221,19 @@ class Session:
 
     async def _watch(self) -> None:
         """Give the worker up when a clock has run out."""
+        limits = self._plan.limits
         while self.lost is None:
-            clocks = [scope.clock for scope in self._scopes.values()]
-            left = [(clock.remaining, clock.limit) for clock in clocks if clock.remaining is not None]
-            soonest, limit = min(left, default=(0.25, 0.0))
-            if soonest <= 0 and not self._dead:
-                self._lose(f"no answer within {limit:g} s of its own time", timed_out=True)
-                return
-            await anyio.sleep(min(0.25, max(soonest, 0.001)))
+            # the soonest that a clock can run out: also one that stands still now, or of a case that comes meanwhile
+            wait = max(PATIENCE, min(limits.case_seconds, limits.learn_seconds))
+            for scope in self._scopes.values():
+                left = scope.clock.left
+                if not scope.clock.runs:
+                    left = max(PATIENCE, left)
+                elif left <= 0 and not self._dead:
+                    self._lose(f"no answer within {scope.clock.limit:g} s of its own time", timed_out=True)
+                    return
+                wait = min(wait, left)
+            await anyio.sleep(max(wait, 0.001))
 
     async def _drain(self) -> None:
         """Keep the end of what the process prints on its own stdout and stderr."""
@@ -253,21 +266,22 @@ class Session:
             del self._scopes[scope.number]
             scope.end(frame)
         elif isinstance(frame.get("id"), int):
-            self._group.start_soon(self._call, scope, frame, *scope.calling())
+            place = scope.calling()
+            scope.in_flight[place] = self._group.start_soon(self._call, scope, frame, place)
         else:
             raise ProtocolError("a call without a number")
 
-    async def _call(self, scope: Scope, frame: dict[str, Any], place: int, cancel: anyio.CancelScope) -> None:
+    async def _call(self, scope: Scope, frame: dict[str, Any], place: int) -> None:
         call: Call | None = None
-        with cancel:
-            try:
-                call = await self._complete(scope, place, frame.get("request"))
-            except ConfigurationError as error:
-                self.fatal = error
-                self._lose("the model cannot be used as configured", timed_out=False)
-        scope.called(place, call)
+        try:
+            call = await self._complete(scope, place, frame.get("request"))
+        except ConfigurationError as error:
+            self.fatal = error
+            self._lose("the model cannot be used as configured", timed_out=False)
+        finally:
+            scope.called(place, call)
         if call is not None:
-            await self._send({"kind": "answer", "scope": scope.number, "id": frame["id"], "answer": _answer(call)})
+            self._send({"kind": "answer", "scope": scope.number, "id": frame["id"], "answer": _answer(call)})
 
     async def _complete(self, scope: Scope, place: int, raw: Any) -> Call:
         model = self._plan.models["target"].id
@@ -291,8 +305,7 @@ class Session:
             self.lost = reason
         self._ready.set()
         self._loaded.set()
-        for cancel in self._sends:
-            cancel.cancel()
+        self._to_send.clear()
         for scope in self._scopes.values():
             scope.abandon(reason, timed_out=timed_out)
         self._scopes.clear()

@@ -3,6 +3,9 @@
 Calls never exceed their bound. Tokens and dollars are reserved by an estimate before a call and settled by what the
 provider reports, so they exceed their bound by at most what the calls in flight cost beyond their estimates.
 
+A bound of a role is a ledger of its own beside it, and so is what several runs may spend together: both have to allow
+a call, and count it.
+
 What this does not guard: tokens that a provider bills without reporting them, such as an attempt that timed out.
 
 Everything here is called from the event loop only, so nothing is locked.
@@ -10,43 +13,22 @@ Everything here is called from the event loop only, so nothing is locked.
 
 from __future__ import annotations
 
-import json
-import math
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from metaharness.configuration import Budget
-from metaharness.errors import ConfigurationError, ModelFailure
-from metaharness.gateway.prices import FREE_PROVIDERS, PriceTable
-from metaharness.gateway.text import count_chars, count_images
+from metaharness.errors import ModelFailure
+from metaharness.gateway.estimates import NANO, Estimate, Waiting, estimate_nano_usd, estimate_tokens
+from metaharness.gateway.prices import PriceTable
+from metaharness.gateway.totals import Total
 from metaharness.messages import ModelRequest, ModelSpec
 from metaharness.records import Call, Role, Spent
 
 Bound = Literal["candidates", "case_evaluations", "calls", "tokens", "usd"]
 BOUNDS: tuple[Bound, ...] = ("candidates", "case_evaluations", "calls", "tokens", "usd")
 CALL_BOUNDS: tuple[Bound, ...] = ("calls", "tokens", "usd")
-
-CHARS_PER_TOKEN = 3
-"""Low, so that an estimate of English text or code is rather too high than too low."""
-TOKENS_PER_IMAGE = 1_600
-DEFAULT_MAX_TOKENS = 4_096
-"""The answer's length where the request sets none; what the Anthropic provider then asks for."""
-LOCAL_OUTPUT_TOKENS = 64
-"""The same for models that answer inside this process, in a line or two."""
-
-_NANO = 1_000_000_000
-
-
-@dataclass(frozen=True, slots=True)
-class Estimate:
-    """What one call may cost at most, as far as it can be told before."""
-
-    tokens: int = 0
-    """0 where neither tokens nor dollars are bounded: then nothing is estimated."""
-    nano_usd: int = 0
-    """Billionths of a dollar, rounded up: whole numbers, so that reservations add up to zero again."""
 
 
 @dataclass(slots=True, eq=False)
@@ -56,47 +38,22 @@ class Reservation:
     role: Role
     model: str
     estimate: Estimate
+    held: Sequence[tuple[Ledger, Estimate]]
+    """What is held in every ledger that had to allow it, the run's own first."""
     open: bool = True
-
-
-@dataclass(slots=True)
-class Total:
-    """What one model in one role has cost."""
-
-    calls: int = 0
-    input_tokens: int = 0
-    output_tokens: int = 0
-    usd: float = 0.0
-    """Known costs only."""
-    unpriced: int = 0
-    """Calls whose cost is unknown."""
-    cached: int = 0
-    """Calls answered by the shared cache. They cost nothing, and are in none of the numbers above."""
-    saved_input_tokens: int = 0
-    saved_output_tokens: int = 0
-    saved_usd: float = 0.0
-    """What those would have cost; known costs only."""
-
-    def add(self, call: Call) -> None:
-        """Count one call: as paid for, or as saved."""
-        if call.cached:
-            self.cached += 1
-            self.saved_input_tokens += call.input_tokens
-            self.saved_output_tokens += call.output_tokens
-            self.saved_usd += call.usd or 0.0
-            return
-        self.calls += 1
-        self.input_tokens += call.input_tokens
-        self.output_tokens += call.output_tokens
-        self.usd += call.usd or 0.0
-        self.unpriced += call.usd is None
 
 
 class Ledger:
     """Counts what a run spends and refuses what its budget does not allow."""
 
     def __init__(
-        self, limits: Budget, prices: PriceTable | None = None, *, clock: Callable[[], float] = time.monotonic
+        self,
+        limits: Budget,
+        prices: PriceTable | None = None,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        within: Ledger | None = None,
+        of: str = "",
     ) -> None:
         """Open an empty ledger.
 
@@ -104,6 +61,8 @@ class Ledger:
             limits: Upper bounds; None in a field is no bound.
             prices: For estimating dollars; None knows the free models only.
             clock: Seconds, for `spent.seconds`.
+            within: Has to allow every call too, and counts it: what several runs may spend together. None: nothing.
+            of: Whose bounds they are, as a refusal says it behind them.
         """
         self._limits = limits
         self._prices = prices or PriceTable()
@@ -121,6 +80,14 @@ class Ledger:
         self._kept: dict[Bound, float] = {}
         self._exhausted: Bound | None = None
         self._estimates = limits.tokens is not None or limits.usd is not None
+        self.of = of
+        self.within = within
+        self._waiting: Waiting = within._waiting if within is not None else Waiting()
+        self.roles: dict[Role, Ledger] = {
+            role: Ledger(Budget(**bounds.model_dump()), prices, of=f" of the {role}{of}")
+            for role, bounds in limits.roles.items()
+        }
+        """A ledger for every role that has bounds of its own."""
 
     # --- one call -------------------------------------------------------------------------------------------------
 
@@ -133,10 +100,10 @@ class Ledger:
         """
         reservation = self.try_reserve(request, spec, role=role)
         if reservation is None:
-            estimate = self.estimate(request, spec)
-            bound = self._exceeded(estimate, in_flight=True)
-            assert bound is not None, "only calls in flight can have stood in the way"
-            raise self._refusal(bound, estimate)
+            for ledger, estimate in self._estimated(request, spec, role):
+                if (bound := ledger._exceeded(estimate, in_flight=True)) is not None:
+                    raise ledger._refusal(bound, estimate)
+        assert reservation is not None, "only calls in flight can have stood in the way"
         return reservation
 
     def try_reserve(self, request: ModelRequest, spec: ModelSpec, *, role: Role = "target") -> Reservation | None:
@@ -146,13 +113,20 @@ class Ledger:
             ModelFailure: A bound does not allow it, whatever the calls in flight turn out to cost.
             ConfigurationError: Dollars are bounded and the price of the model is unknown.
         """
-        estimate = self.estimate(request, spec)
-        if (bound := self._exceeded(estimate, in_flight=False)) is not None:
-            self._exhausted = bound
-            raise self._refusal(bound, estimate)
-        if self._exceeded(estimate, in_flight=True) is not None:
+        held = self._estimated(request, spec, role)
+        for ledger, estimate in held:
+            if (bound := ledger._exceeded(estimate, in_flight=False)) is not None:
+                ledger._exhausted = bound
+                raise ledger._refusal(bound, estimate)
+        if any(ledger._exceeded(estimate, in_flight=True) is not None for ledger, estimate in held):
             return None
-        return self._hold(role, spec.id, estimate)
+        for ledger, estimate in held:
+            ledger._hold(1, estimate)
+        return Reservation(role, spec.id, held[0][1], held)
+
+    async def room(self) -> None:
+        """Wait until a call in flight is over, also one of another run within the same bounds."""
+        await self._waiting.wait()
 
     def settle(self, reservation: Reservation, call: Call) -> None:
         """Replace the estimate by what the call has really cost.
@@ -173,9 +147,9 @@ class Ledger:
         """Give back the room of a call that has cost nothing. Does nothing after `settle`."""
         if reservation.open:
             reservation.open = False
-            self._open -= 1
-            self._held_tokens -= reservation.estimate.tokens
-            self._held_nano_usd -= reservation.estimate.nano_usd
+            for ledger, estimate in reservation.held:
+                ledger._hold(-1, estimate)
+            self._waiting.tell()
 
     def estimate(self, request: ModelRequest, spec: ModelSpec) -> Estimate:
         """What the call may cost. Nothing is estimated that is not bounded.
@@ -185,11 +159,7 @@ class Ledger:
         """
         if not self._estimates:
             return Estimate()
-        defined = [part for part in (request.tools, request.response_format, request.extra) if part]
-        chars = count_chars(request) + sum(len(json.dumps(part)) for part in defined)
-        input_tokens = -(-chars // CHARS_PER_TOKEN) + TOKENS_PER_IMAGE * count_images(request)
-        default = LOCAL_OUTPUT_TOKENS if spec.provider in FREE_PROVIDERS else DEFAULT_MAX_TOKENS
-        output_tokens = request.max_tokens or default
+        input_tokens, output_tokens = estimate_tokens(request, spec)
         return Estimate(input_tokens + output_tokens, self._nano_usd(spec, input_tokens, output_tokens))
 
     def check_prices(self, specs: Iterable[ModelSpec]) -> None:
@@ -200,6 +170,16 @@ class Ledger:
         """
         for spec in specs:
             self._nano_usd(spec, 0, 0)
+
+    def check_models(self, models: Mapping[Role, ModelSpec]) -> None:
+        """The same for the model of each role: also for the bounds of that role, and of several runs together.
+
+        Raises:
+            ConfigurationError: Dollars are bounded and the price of a model is unknown.
+        """
+        for role, spec in models.items():
+            for ledger in self._asked(role):
+                ledger.check_prices([spec])
 
     # --- everything else that is bounded --------------------------------------------------------------------------
 
@@ -228,6 +208,8 @@ class Ledger:
     def keep_back(self, amounts: Mapping[Bound, float]) -> None:
         """Keep a part of each bound for later: from now on nothing else may use it. Replaces what was kept before."""
         self._kept = dict(amounts)
+        if "target" in self.roles:
+            self.roles["target"].keep_back(amounts)
 
     # --- readings -------------------------------------------------------------------------------------------------
 
@@ -270,11 +252,15 @@ class Ledger:
     @property
     def used_up(self) -> bool:
         """Whether completed calls have reached a bound, so that every further one is refused."""
-        return any(self.used(bound) >= self._open_to_use(bound) for bound in self._bounds)
+        return any(
+            ledger.used(bound) >= ledger._open_to_use(bound)
+            for ledger in self._asked("target")
+            for bound in ledger._bounds
+        )
 
     def in_flight(self, bound: Bound) -> float:
         """What open reservations hold of a bound."""
-        return {"calls": self._open, "tokens": self._held_tokens, "usd": self._held_nano_usd / _NANO}.get(bound, 0)
+        return {"calls": self._open, "tokens": self._held_tokens, "usd": self._held_nano_usd / NANO}.get(bound, 0)
 
     def remaining(self, bound: Bound) -> float | None:
         """What is left of a bound, calls in flight and what is kept back taken off; None without one, never below 0."""
@@ -317,19 +303,26 @@ class Ledger:
 
     # --- inside ---------------------------------------------------------------------------------------------------
 
-    def _hold(self, role: Role, model: str, estimate: Estimate) -> Reservation:
-        self._open += 1
-        self._held_tokens += estimate.tokens
-        self._held_nano_usd += estimate.nano_usd
-        return Reservation(role, model, estimate)
+    def _asked(self, role: Role) -> list[Ledger]:
+        """Every ledger that has to allow a call of a role and counts it, this one first."""
+        found = [self, self.roles[role]] if role in self.roles else [self]
+        return found if self.within is None else found + self.within._asked(role)
+
+    def _estimated(self, request: ModelRequest, spec: ModelSpec, role: Role) -> list[tuple[Ledger, Estimate]]:
+        return [(ledger, ledger.estimate(request, spec)) for ledger in self._asked(role)]
+
+    def _hold(self, sign: int, estimate: Estimate) -> None:
+        self._open += sign
+        self._held_tokens += sign * estimate.tokens
+        self._held_nano_usd += sign * estimate.nano_usd
 
     def _count(self, role: Role, call: Call) -> None:
-        key = (role, call.model)
-        total = self._totals.get(key)
-        if total is None:
-            total = self._totals[key] = Total()
-        for one in (total, self._sum):
-            one.add(call)
+        for ledger in self._asked(role):
+            total = ledger._totals.get((role, call.model))
+            if total is None:
+                total = ledger._totals[(role, call.model)] = Total()
+            for one in (total, ledger._sum):
+                one.add(call)
 
     def _exceeded(self, estimate: Estimate, *, in_flight: bool) -> Bound | None:
         """The first bound that the call would break, counting the calls in flight or not."""
@@ -347,20 +340,14 @@ class Ledger:
     def _nano_usd(self, spec: ModelSpec, input_tokens: int, output_tokens: int) -> int:
         if self._limits.usd is None:
             return 0
-        price = self._prices.price(spec, input_tokens)
-        if price is None:
-            raise ConfigurationError(
-                f"the budget is {self._limits.usd:g} dollars and the price of {spec.id} is unknown",
-                hint=f"bound tokens instead, or {self._prices.advice(spec)}",
-            )
-        return math.ceil((input_tokens * price[0] + output_tokens * price[1]) * 1_000)
+        return estimate_nano_usd(self._prices, spec, input_tokens, output_tokens, limit=self._limits.usd)
 
     def _refusal(self, bound: Bound, estimate: Estimate) -> ModelFailure:
         room = f"{self.used(bound):g} spent, {self.in_flight(bound):g} in flight{self._said_kept(bound)}"
         return ModelFailure(
             "budget",
-            f"the budget of {getattr(self._limits, bound):g} {BOUND_NAMES[bound]} does not allow this call: {room}, "
-            f"and it may need {_needed(bound, estimate):g}",
+            f"the budget of {getattr(self._limits, bound):g} {BOUND_NAMES[bound]}{self.of} does not allow this call: "
+            f"{room}, and it may need {_needed(bound, estimate):g}",
             hint="raise the budget and resume" + ("" if bound == "calls" else ", or set max_tokens lower"),
         )
 
@@ -393,6 +380,6 @@ def _needed(bound: Bound, estimate: Estimate) -> float:
         case "tokens":
             return estimate.tokens
         case "usd":
-            return estimate.nano_usd / _NANO
+            return estimate.nano_usd / NANO
         case _:
             return 1

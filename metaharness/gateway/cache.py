@@ -30,7 +30,7 @@ def call_key(content: str, attribution: Attribution, ordinal: int) -> str:
     The journal so answers the same call of the same case again, and never another case's.
     """
     whose = [attribution.role, attribution.iteration, attribution.case_id, attribution.trial, ordinal]
-    return _digest([content, *whose])
+    return _digest([content, *whose, *([] if attribution.partial is None else [attribution.partial])])
 
 
 def shared_key(content: str, address: str | None, trial: int, ordinal: int) -> str:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
@@ -26,6 +27,7 @@ from metaharness.gateway.prices import PriceTable
 from metaharness.gateway.providers import IN_PROCESS, Provider, address, open_provider
 from metaharness.gateway.shared import SharedCache, Stored
 from metaharness.gateway.sharing import Flight, Sharing
+from metaharness.gateway.turns import Turns
 from metaharness.messages import ModelRequest, ModelSpec, Usage
 from metaharness.records import Attribution, Call, CallError, JournalEntry, Role, now
 
@@ -101,6 +103,7 @@ class Gateway:
         redact: Callable[[str], str] | None = None,
         providers: Mapping[Role, Provider] | None = None,
         shared: SharedCache | None = None,
+        limiter: anyio.CapacityLimiter | None = None,
     ) -> None:
         """Set up the door; models are opened at their first call, or all at once by `open`.
 
@@ -114,11 +117,12 @@ class Gateway:
             providers: Used instead of opening the model of a role; closed with the gateway.
             shared: Answers what others have paid for, but for models inside this process; closed with the gateway.
                 None: there is none.
+            limiter: Calls in the air at once over several runs; None: this one is alone.
 
         Raises:
             ConfigurationError: Dollars are bounded and the price of a model is unknown.
         """
-        ledger.check_prices(models.values())
+        ledger.check_models(models)
         self._models = {role: (spec, spec.id) for role, spec in models.items()}
         self._journal = journal
         self._ledger = ledger
@@ -130,9 +134,9 @@ class Gateway:
         for spec in models.values():
             prices.price(spec)  # reads the list of prices, where it is needed, before the first call waits for it
         self._addresses = {spec: address(spec) for spec in models.values()}
-        self._limiter = anyio.CapacityLimiter(concurrency)
+        self._turns = Turns(concurrency)
+        self._over_all = limiter or nullcontext()
         self._flights: dict[str, _Flight] = {}
-        self._freed: anyio.Event | None = None
 
     def open(self) -> None:
         """Open the model of every role now, so that a missing key or package is told before anything is spent.
@@ -216,18 +220,19 @@ class Gateway:
         except ModelFailure as failure:
             return self._failed(question, failure, 0.0), False
         try:
-            async with self._limiter:
-                call, shareable = await self._ask(question)
-                # nothing waits between the provider's answer and here: a cancelled run keeps what it has paid for
-                if call.error is None or call.error.kind == "refused":
-                    self._write_down(question, call)
-                    self._ledger.settle(reservation, call)
+            await self._turns.take(question.attribution.iteration)
+            try:
+                async with self._over_all:
+                    call, shareable = await self._ask(question)
+                    # nothing waits between the provider's answer and here: a cancelled run keeps what it has paid for
+                    if call.error is None or call.error.kind == "refused":
+                        self._write_down(question, call)
+                        self._ledger.settle(reservation, call)
+            finally:
+                self._turns.give_back()
             return call, shareable
         finally:
             self._ledger.release(reservation)
-            if self._freed is not None:
-                self._freed.set()
-                self._freed = None
 
     def _given(self, question: _Question, stored: Stored) -> Call:
         """An answer of the shared cache as a call of this case. What it would have cost is told as of today."""
@@ -246,9 +251,7 @@ class Gateway:
         """Hold room in the budget; wait while only calls in flight stand in the way, as they may cost less."""
         role = question.attribution.role
         while (reservation := self._ledger.try_reserve(question.request, question.spec, role=role)) is None:
-            if self._freed is None:
-                self._freed = anyio.Event()
-            await self._freed.wait()
+            await self._ledger.room()
         return reservation
 
     async def _ask(self, question: _Question) -> tuple[Call, bool]:

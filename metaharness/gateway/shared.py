@@ -23,6 +23,7 @@ from typing import Any
 
 from filelock import Timeout
 
+from metaharness import variables
 from metaharness.errors import CacheError
 from metaharness.gateway import answers
 
@@ -46,7 +47,7 @@ class Stored:
 
 def default_path() -> Path:
     """The user's own cache: that of `METAHARNESS_CACHE`, or a file in the folder for caches of this platform."""
-    if told := os.environ.get(VARIABLE):
+    if told := variables.get(VARIABLE):
         return Path(told).expanduser().absolute()
     folder = Path(os.environ.get("XDG_CACHE_HOME", ""))
     if not folder.is_absolute():

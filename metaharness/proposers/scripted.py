@@ -21,10 +21,9 @@ class ScriptedProposer:
     async def propose(self, round_: Round) -> AsyncIterator[Proposal]:
         """The proposals whose place is an open slot of this round; none once the script has ended."""
         proposals = self._given if self._given is not None else read_proposals(round_.domain)
-        first = round_.turn * round_.width
-        for slot in round_.open_slots:
-            if first + slot < len(proposals):
-                yield proposals[first + slot]
+        for place in (round_.place + slot for slot in round_.open_slots):
+            if place < len(proposals):
+                yield proposals[place]
 
 
 def read_proposals(domain: Domain) -> list[Proposal]:

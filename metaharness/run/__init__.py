@@ -2,7 +2,8 @@
 
 from metaharness.run.facade import Run
 from metaharness.run.finishing import Finishing
+from metaharness.run.forking import fork
 from metaharness.run.regrading import Regrading
 from metaharness.run.rounds import Round
 
-__all__ = ["Finishing", "Regrading", "Round", "Run"]
+__all__ = ["Finishing", "Regrading", "Round", "Run", "fork"]

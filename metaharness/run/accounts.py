@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from typing import Any, Literal, get_args
 
-from metaharness.gateway.budget import Total
+from metaharness.gateway.totals import Total
 from metaharness.history import History
 from metaharness.holdout import read_opening, sealed_journal
 from metaharness.records import JournalEntry

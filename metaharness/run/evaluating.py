@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
+
+import anyio
 
 from metaharness.configuration import RunConfig
 from metaharness.evaluation.ladder import SMOKE_CASES
@@ -139,6 +142,9 @@ async def evaluate_left(
             async with runner.run(left, doors) as traces:
                 async for trace in traces:
                     keep(trace)
+                    with suppress(anyio.WouldBlock, anyio.EndOfStream):  # those that have come with it
+                        while True:
+                            keep(traces.receive_nowait())
 
 
 def make_score(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -16,20 +16,23 @@ from metaharness.gateway.prices import PriceTable
 from metaharness.gateway.providers import Provider, open_providers
 from metaharness.history import History
 from metaharness.holdout import require_sealed
+from metaharness.memory import memory_facts
 from metaharness.records import CaseTrace, Proposal, Role, Spent
+from metaharness.run.beside import ALONE, Beside
 from metaharness.run.bounds import Warnings
 from metaharness.run.evaluating import Evaluating
-from metaharness.run.ground import Ground, check_start, prepare, record_factory
+from metaharness.run.ground import Ground, check_start, prepare
 from metaharness.run.machinery import Machinery
+from metaharness.run.partial import PartialEvaluation, PartialEvaluations, Source
 from metaharness.run.recorder import Recorder
-from metaharness.run.recording import closed_on_error, open_recording, recorded_seconds
+from metaharness.run.recording import closed_on_error, new_store, open_recording
 from metaharness.run.reserve import Reserve
 from metaharness.run.rounds import Round, Rounds, check_answered, check_baselines, round_facts
-from metaharness.run.summaries import Derived, charged_pairs, evaluated, proposed
+from metaharness.run.summaries import Derived, charged_pairs, evaluated, restore
 from metaharness.run.tampering import Watch
-from metaharness.run.ungroup import ungrouped
 from metaharness.scoring.scoreboard import Iteration
 from metaharness.store import RunStore
+from metaharness.ungroup import ungrouped
 
 R = TypeVar("R", Round, Round | None)
 
@@ -48,6 +51,7 @@ class Run:
         runner: CaseRunner | None,
         providers: Mapping[Role, Provider] | None,
         cache: bool | str | None = None,
+        beside: Beside = ALONE,
     ) -> None:
         config = store.record.config
         if cache is not None:
@@ -62,23 +66,18 @@ class Run:
         self._derived = Derived(self.history, ledger)
         self._round: Round | None = None
         self._taken: set[int] = set()
-        self.machinery = Machinery(config, ground, store.journal, ledger, runner=runner, providers=providers)
+        means: Any = {"runner": runner, "providers": providers, "limiter": beside.limiter}
+        self.machinery = Machinery(config, ground, store.journal, ledger, **means)
         self.sandbox_told = self.machinery.sandbox_told
-        evaluating = Evaluating(
-            store,
-            store,
-            config,
-            ground,
-            self.machinery.runner,
-            self.machinery.doors,
-            self.ledger,
-            self._case_ended,
-        )
+        machinery = self.machinery
+        runs_on = (machinery.runner, machinery.doors)
+        evaluating = Evaluating(store, store, config, ground, *runs_on, ledger, self._case_ended)
         self.recorder = Recorder(store, self.history, evaluating, self.note)
         self._rounds = Rounds(self.history, config, ledger, ground.domain, self.recorder.pairs_per_candidate)
         self._warnings = Warnings(ledger, store, self.note)
         self._reserve = Reserve(self.history, ground.domain, ledger, self.note)
         self._watch = Watch(store, self.history, ground, self.note)
+        self.partial = PartialEvaluations(self.recorder, self._watch.look, self._warnings.check)
 
     # -- opening and closing -------------------------------------------------------------------------------------
 
@@ -91,6 +90,7 @@ class Run:
         name: str | None = None,
         runner: CaseRunner | None = None,
         providers: Mapping[Role, Provider] | None = None,
+        beside: Beside = ALONE,
     ) -> Self:
         """Begin a run in a directory of its own below `root`.
 
@@ -100,19 +100,20 @@ class Run:
             name: The id of the run; None takes the time.
             runner: Evaluates cases; None takes workers on this machine.
             providers: Models to use instead of those the configuration names, by role.
+            beside: What it has in common with other runs of this process.
 
         Raises:
             MetaharnessError: The domain, a model or the directory cannot be used. No directory is left behind.
         """
         ground = prepare(config)
         check_start(config, ground)
-        ledger = Ledger(config.budget, PriceTable(config.prices))
-        ledger.check_prices(config.models.values())
+        ledger = Ledger(config.budget, PriceTable(config.prices), within=beside.ledger)
+        ledger.check_models(config.models)
         providers = providers or open_providers(config.models)
-        store = RunStore.create(root, record_factory(config, ground), name=name, redact=ground.redact)
+        store = new_store(config, ground, root, name)
         with closed_on_error(store):
-            run = cls(store, ground, ledger, runner=runner, providers=providers)
-            run.note("created", run=store.record.run_id)
+            run = cls(store, ground, ledger, runner=runner, providers=providers, beside=beside)
+            run.note("created", run=store.record.run_id, **memory_facts(store.record))
             run._reserve.keep()
         return run
 
@@ -143,12 +144,7 @@ class Run:
         with closed_on_error(store):
             require_sealed(store)
             run = cls(store, ground, ledger, runner=runner, providers=recording.providers, cache=cache)
-            ledger.restore(
-                (),
-                candidates=proposed(run.history),
-                case_evaluations=charged_pairs(run.history, run.pairs_per_candidate),
-                seconds=recorded_seconds(run.history),
-            )
+            restore(ledger, run.history, charged_pairs(run.history, run.pairs_per_candidate))
             run.rebuild_summaries()
             run.note("opened", budget=ledger.limits.model_dump(exclude_none=True))
             run._reserve.keep()
@@ -188,7 +184,7 @@ class Run:
     @property
     def unfinished(self) -> bool:
         """Whether something was begun that `resume` would end: a round, or candidates with missing pairs."""
-        return self._rounds.in_progress or any(iteration.state == "incomplete" for iteration in self.history)
+        return self._rounds.in_progress or bool(self._rounds.left_over())
 
     @property
     def all_proposed(self) -> bool:
@@ -325,6 +321,17 @@ class Run:
             changed = self._after_ladder(await self.recorder.evaluate(iteration))
         self._reserve.keep()
         return changed
+
+    async def evaluate_cases(self, source: Source, case_ids: Sequence[str], *, trial: int = 0) -> PartialEvaluation:
+        """Evaluate a candidate on some `search` cases: no iteration, but budget; another `trial` asks anew.
+
+        What the ladder stops is returned, rejected. `run.threads` has the same for threads.
+
+        Raises:
+            UsageError: There is no such case, or a bound of the budget is spent.
+            DomainError: The domain has changed.
+        """
+        return await self.partial.evaluate(source, case_ids, trial=trial)
 
     def close_round(self, round_: Round) -> bool:
         """Speak the verdicts of a round, in iteration order, against its snapshot.

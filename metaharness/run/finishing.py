@@ -19,25 +19,25 @@ from metaharness.gateway.providers import Provider
 from metaharness.history import History
 from metaharness.holdout import (
     Holdout,
-    Opening,
-    SealedResult,
     choose,
     read_opening,
     read_result,
     sealed_journal,
     sealed_spent,
 )
+from metaharness.openings import Opening, SealedResult
 from metaharness.records import LEARN, CaseTrace, Role, Score, Spent
-from metaharness.run.bounds import Warnings
+from metaharness.run.authors import sealed_from_authors
+from metaharness.run.bounds import Warnings, bound_states, raising
 from metaharness.run.evaluating import Evaluating
 from metaharness.run.ground import Ground, in_order
 from metaharness.run.machinery import Machinery
-from metaharness.run.recording import Recording, closed_on_error, open_recording, recorded_seconds
-from metaharness.run.summaries import evaluated, proposed, read_ledger, run_status, write_derived
-from metaharness.run.ungroup import ungrouped
+from metaharness.run.recording import Recording, closed_on_error, open_recording
+from metaharness.run.summaries import counted_pairs, read_ledger, restore, run_status, write_derived
 from metaharness.scoring.measures import PairRow
 from metaharness.scoring.scoreboard import Iteration
 from metaharness.store import RunStore, command_on
+from metaharness.ungroup import ungrouped
 
 Listener = Callable[[str, Mapping[str, Any]], None]
 
@@ -57,13 +57,7 @@ class Finishing:
         self._recording = recording
         self._runner = runner
         self._machinery: Machinery | None = None
-        self.ledger.restore(
-            (),
-            candidates=proposed(self.history),
-            case_evaluations=sum(evaluated(self.history, iteration) for iteration in self.history)
-            + sealed_spent(self.store).case_evaluations,
-            seconds=recorded_seconds(self.history),
-        )
+        restore(self.ledger, self.history, counted_pairs(self.history))
         self._warnings = Warnings(self.ledger, self.store, self._tell)
 
     @classmethod
@@ -165,15 +159,17 @@ class Finishing:
             return None
         missing = sum(score.missing for score in scores.values())
         if missing and not accept_missing:
-            spent = self.ledger.exhausted
-            more = () if spent is None else (f"--budget-{spent}", "N")
+            target = self.ledger.roles.get("target")
+            of_target = None if target is None else target.exhausted
+            spent = of_target or self.ledger.exhausted
+            more = () if spent is None else raising(spent, None if of_target is None else "target")
             raise IncompleteError(
                 f"{missing} of {self.planned} pairs of the test have no value yet"
                 + ("" if spent is None else f": the budget of {spent} is spent"),
                 hint=f"`{command_on(self.store.path, 'finish', *more)}` asks them again; "
                 "--accept-missing gives the verdict that holds either way",
             )
-        result = self.holdout.close(opening, scores, rows, sandbox)
+        result = self.holdout.close(opening, scores, rows, sandbox=sandbox, sealed_by=sealed_from_authors(self.history))
         _tell_result(self.history, self.ledger, result)
         return result
 
@@ -205,12 +201,13 @@ class Finishing:
             self.ledger.charge_case_evaluations(left)
         if self.opened is not None:
             return  # completed calls are in the journal; what the budget refuses now is missing, and can be accepted
-        for bound in CALL_BOUNDS:
-            if self.ledger.remaining(bound) == 0:
-                limit = getattr(self.ledger.limits, bound)
+        for state in bound_states(self.ledger):
+            if state.bound in CALL_BOUNDS and state.role in (None, "target") and not state.unspent:
+                of = "" if state.role is None else f" of the {state.role}"
                 raise UsageError(
-                    f"the budget of {limit:,} {bound} is spent, and the test of {self.planned} pairs needs more",
-                    hint="raise it: " + command_on(self.store.path, "finish", f"--budget-{bound}", "N"),
+                    f"the budget of {state.limit:,.15g} {state.bound}{of} is spent, "
+                    f"and the test of {self.planned} pairs needs more",
+                    hint="raise it: " + command_on(self.store.path, "finish", *raising(state.bound, state.role)),
                 )
 
     async def _evaluate(self, opening: Opening) -> tuple[dict[int, Score] | None, dict[int, list[PairRow]], str]:

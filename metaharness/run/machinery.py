@@ -35,6 +35,7 @@ class Machinery:
         *,
         runner: CaseRunner | None,
         providers: Mapping[Role, Provider] | None,
+        limiter: anyio.CapacityLimiter | None = None,
     ) -> None:
         """Set it up; nothing is started before it is entered.
 
@@ -45,6 +46,7 @@ class Machinery:
             ledger: The budget.
             runner: Evaluates cases; None takes workers on this machine.
             providers: Models to use instead of those the configuration names, by role.
+            limiter: Model calls in the air over several runs; None: this one is alone.
         """
         self.stopping = False
         self._ended_by_stop: list[anyio.CancelScope] = []
@@ -57,6 +59,7 @@ class Machinery:
             redact=ground.redact,
             providers=providers,
             shared=open_shared(config.cache),
+            limiter=limiter,
         )
         self._background = AsyncExitStack()
         self._pool: WarmPool | None = None

@@ -8,9 +8,9 @@ from metaharness.errors import UsageError
 from metaharness.loading import read_baselines
 from metaharness.records import Proposal
 from metaharness.run.facade import Run
-from metaharness.run.ungroup import ungrouped
 from metaharness.scoring.scoreboard import Iteration
 from metaharness.store import command_on
+from metaharness.ungroup import ungrouped
 
 
 async def add(run: Run, proposal: Proposal) -> Iteration:

@@ -1,4 +1,4 @@
-"""Opening a run directory to go on with it: the same domain, the budget as it was spent, the lock."""
+"""Making a run directory, or opening one to go on: the same domain, the budget as it was spent, the lock."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from metaharness.configuration import Budget
+from metaharness.configuration import Budget, RunConfig
 from metaharness.gateway.budget import Ledger
 from metaharness.gateway.prices import PriceTable
 from metaharness.gateway.providers import Provider, open_providers
 from metaharness.history import History
 from metaharness.holdout import sealed_spent
+from metaharness.memory import with_lessons
 from metaharness.records import Role
-from metaharness.run.ground import Ground, check_unchanged, prepare
+from metaharness.run.ground import Ground, check_unchanged, prepare, record_factory
 from metaharness.run.regradable import require_regraded
 from metaharness.run.tampering import check_recorded
 from metaharness.store import RunStore, load_record
@@ -29,6 +30,17 @@ class Recording:
     ledger: Ledger
     """Holds the calls of the journals; what else was spent is restored by whoever counts it."""
     providers: Mapping[Role, Provider]
+
+
+def new_store(config: RunConfig, ground: Ground, root: Path, name: str | None) -> RunStore:
+    """The directory of a new run, with the lessons that it is offered; owned by this process.
+
+    Raises:
+        UsageError: The name is not one.
+        StoreError: The directory cannot be written.
+    """
+    record = with_lessons(record_factory(config, ground), config, root)
+    return RunStore.create(root, record, name=name, redact=ground.redact)
 
 
 def open_recording(path: Path, raised: Budget | None, providers: Mapping[Role, Provider] | None) -> Recording:
@@ -47,7 +59,7 @@ def open_recording(path: Path, raised: Budget | None, providers: Mapping[Role, P
     check_unchanged(record, ground)
     bounds = with_raised(bounds_now(RunStore.open(path, record=False)), raised)
     ledger = Ledger(bounds, PriceTable(record.config.prices))
-    ledger.check_prices(record.config.models.values())
+    ledger.check_models(record.config.models)
     providers = providers or open_providers(record.config.models)
     store = RunStore.open(
         path,
@@ -71,12 +83,18 @@ def bounds_now(store: RunStore) -> Budget:
 
 def with_raised(bounds: Budget, raised: Budget | None) -> Budget:
     """The bounds with those in place of them that a person has just given; None keeps all."""
-    return bounds.model_copy(update=raised.model_dump(exclude_none=True) if raised else {})
+    if raised is None:
+        return bounds
+    changes = raised.model_dump(exclude_none=True)
+    roles = bounds.model_dump(exclude_none=True)["roles"]
+    for role, changed in changes.pop("roles").items():
+        roles[role] = {**roles.get(role, {}), **changed}
+    return Budget.model_validate({**bounds.model_dump(), **changes, "roles": roles})
 
 
 def recorded_seconds(history: History) -> float:
     """How long the run had been recorded when its last score was written."""
-    scores = [iteration.score for iteration in history if iteration.score is not None]
+    scores = [iteration.score for iteration in history if iteration.score is not None and not iteration.is_inherited]
     return max([score.spent.seconds for score in scores] + [sealed_spent(history.store).seconds])
 
 

@@ -47,10 +47,10 @@ from metaharness.run.regradable import (
     unfinished_fork,
 )
 from metaharness.run.rounds import closed_round, round_facts, spoken
-from metaharness.run.summaries import evaluated, proposed, write_derived
-from metaharness.run.ungroup import ungrouped
+from metaharness.run.summaries import evaluated, evaluated_pairs, proposed, write_derived
 from metaharness.scoring.scoreboard import Iteration
 from metaharness.store import RunStore, load_record
+from metaharness.ungroup import ungrouped
 
 Listener = Callable[[str, Mapping[str, Any]], None]
 ATTEMPTS = 2
@@ -190,7 +190,7 @@ class Regrading:
         self.ledger.restore(
             (),
             candidates=proposed(source),
-            case_evaluations=sum(evaluated(source, iteration) for iteration in source),
+            case_evaluations=evaluated_pairs(source),
             seconds=recorded_seconds(History(self.store)),
         )
         if not any(self.store.events("created")):
@@ -298,7 +298,8 @@ class Regrading:
             before = history.closed_rounds[-1].incumbent_after if history.closed_rounds else None
             members = [iteration for iteration in history if iteration.proposal.round == told.number]
             standing = None if before is None else history.iteration(before)
-            closed = replace(closed_round(told.number, standing, members, history.objectives), by_hand=told.by_hand)
+            closed = closed_round(told.number, standing, members, history.objectives)
+            closed = replace(closed, by_hand=told.by_hand, inherited=told.inherited, places=told.places)
             verdicts = [spoken(history, closed, iteration) for iteration in members]
             self.store.event("round_closed", **round_facts(closed, verdicts))
             history.close_round(closed)
@@ -358,7 +359,8 @@ def _create(source: History, config: RunConfig, ground: Ground, name: str | None
     factory = record_factory(config, ground)
 
     def record(run_id: str) -> RunRecord:
-        return factory(run_id).model_copy(update={"forked_from": source.record.run_id})
+        kept = {name: getattr(source.record, name) for name in ("note", "openings", "memory_used")}
+        return factory(run_id).model_copy(update={"forked_from": source.record.run_id, **kept})
 
     return RunStore.create(source.store.path.parent, record, name=name, redact=ground.redact)
 

@@ -16,7 +16,8 @@ from dataclasses import dataclass
 
 from metaharness.configuration import Budget
 from metaharness.domain import Domain
-from metaharness.gateway.budget import BOUNDS, CALL_BOUNDS, Bound, Estimate, Ledger
+from metaharness.gateway.budget import BOUNDS, CALL_BOUNDS, Bound, Ledger
+from metaharness.gateway.estimates import Estimate
 from metaharness.gateway.prices import PriceTable
 from metaharness.history import History
 from metaharness.holdout import sealed_size
@@ -33,7 +34,16 @@ _WITHOUT_TEXTS: Mapping[str, object] = {"request": {}, "response": None}
 
 def bounded(limits: Budget) -> bool:
     """Whether anything that `finish` spends has a limit: else nothing is kept back, and the split is not counted."""
-    return any(getattr(limits, bound) is not None for bound in ("case_evaluations", *CALL_BOUNDS))
+    return limits.case_evaluations is not None or _calls_bounded(limits)
+
+
+def _calls_bounded(limits: Budget) -> bool:
+    return any(_limited(limits, bound) for bound in CALL_BOUNDS)
+
+
+def _limited(limits: Budget, bound: Bound) -> bool:
+    """Whether the run or its target has such a limit: they are what `finish` calls."""
+    return any(getattr(one, bound, None) is not None for one in (limits, limits.roles.get("target")))
 
 
 @dataclass(frozen=True)
@@ -59,7 +69,7 @@ class Reserve:
         self._ledger = ledger
         self._tell = tell
         self._cases = sealed_size(domain)[0] if bounded(ledger.limits) else 0
-        self._estimated = any(getattr(ledger.limits, bound) is not None for bound in CALL_BOUNDS)
+        self._estimated = _calls_bounded(ledger.limits)
         self._by_hand = False
         self._prices = PriceTable(self._config.prices)
         self._taken: dict[int, tuple[int, _Taken]] = {}
@@ -75,7 +85,7 @@ class Reserve:
         if not self._cases:
             return
         needed = self._needed()
-        limited = [bound for bound in BOUNDS if getattr(self._ledger.limits, bound) is not None]
+        limited = [bound for bound in BOUNDS if _limited(self._ledger.limits, bound)]
         found: dict[Bound, float | None] = {bound: getattr(needed, bound, None) for bound in limited}
         amounts: dict[Bound, float] = {bound: value for bound, value in found.items() if value is not None}
         self._ledger.keep_back(amounts)

@@ -10,11 +10,12 @@ from typing import Any
 from metaharness.configuration import AGENT, RunConfig
 from metaharness.domain import Domain
 from metaharness.errors import DomainError, IncompleteError, UsageError
-from metaharness.gateway.budget import BOUND_NAMES, CALL_BOUNDS, Bound, Ledger
+from metaharness.gateway.budget import BOUND_NAMES, Bound, Ledger
 from metaharness.history import ClosedRound, History
 from metaharness.records import ObjectiveRecord, VerdictRecord
 from metaharness.run.bounds import amount
 from metaharness.run.evaluating import why_missing
+from metaharness.run.spent import spent_call_bound, why_spent_beside
 from metaharness.scoring.scoreboard import Iteration, incumbent
 from metaharness.scoring.verdicts import judge
 from metaharness.store import command_on
@@ -29,7 +30,9 @@ class Round:
     number: int
     """0 holds the baselines."""
     turn: int
-    """How many rounds of this run were the proposer's before this one: what a script is addressed by."""
+    """How many rounds were the proposer's before this one, those that a fork has inherited included."""
+    place: int
+    """The place in a script that the first slot of this round has: as many places come before it."""
     incumbent: Iteration | None
     """What verdicts of this round are spoken against; None before the baselines are scored."""
     parent: Iteration | None
@@ -95,7 +98,9 @@ class Rounds:
             )
         if self.of_agent:
             check_answered(self.history)
-        over = self._why_ended() if self.of_agent else self._why_unaffordable(self._spent_evaluating_bound())
+        bound = self._spent_evaluating_bound()
+        beside = why_spent_beside(self.ledger, self.history, evaluating=True)
+        over = self._why_ended() if self.of_agent else self._why_unaffordable(bound) or beside
         if over is not None:
             raise UsageError(
                 f"{over}, so none can be handed in",
@@ -109,11 +114,12 @@ class Rounds:
         return Round(
             number=number,
             turn=max(0, number - 1 - self.history.by_hand),
+            place=places_before(self.history),
             incumbent=self.history.incumbent(),
             parent=seen.incumbent(),
             width=self.config.candidates_per_round,
             open_slots=tuple(slot for slot in range(width) if slot not in taken),
-            unfinished=tuple(iteration for iteration in present if iteration.state in ("pending", "incomplete")),
+            unfinished=tuple(iteration for iteration in present if iteration.unfinished),
             history=seen,
             domain=self.domain,
         )
@@ -131,8 +137,7 @@ class Rounds:
     def left_over(self) -> list[Iteration]:
         """The candidates of closed rounds of which not every pair has been evaluated."""
         closed = len(self.history.closed_rounds)
-        states = ("incomplete", "pending")
-        return [one for one in self.history if one.state in states and one.proposal.round < closed]
+        return [one for one in self.history if one.unfinished and one.proposal.round < closed]
 
     @property
     def in_progress(self) -> bool:
@@ -146,7 +151,7 @@ class Rounds:
         return self._why_ended() or (WAITING if self.of_agent else None)
 
     def _why_ended(self) -> str | None:
-        config, rounds = self.config, self.history.closed_rounds
+        config, rounds = self.config, self._own_rounds()
         if self.all_proposed:
             return _all_proposed(config.iterations)
         if config.patience is not None and self._without_gain() >= config.patience:
@@ -155,7 +160,7 @@ class Rounds:
         failed = next((count for count, closed in enumerate(reversed(own)) if closed.proposals), len(own))
         if failed >= config.max_failed_rounds:
             return f"the proposer handed in nothing in {_in_a_row(failed)}"
-        return self._why_unaffordable(self.spent_bound())
+        return self._why_unaffordable(self.spent_bound()) or why_spent_beside(self.ledger, self.history)
 
     def _why_unaffordable(self, bound: Bound | None) -> str | None:
         if bound is None:
@@ -174,25 +179,7 @@ class Rounds:
 
     def _spent_evaluating_bound(self) -> Bound | None:
         """The bound that allows no further evaluation; None when all do."""
-        return self._spent_call_bound() or ("case_evaluations" if self._affordable() == 0 else None)
-
-    def _spent_call_bound(self) -> Bound | None:
-        """A bound that is used up, or whose rest is too small.
-
-        A rest of tokens or dollars counts as too small once it has refused a call, and is no more than candidates have
-        cost on average or has left two candidates in a row incomplete. A single request that is far too large so does
-        not end the search for all others.
-        """
-        for bound in CALL_BOUNDS:
-            if self.ledger.remaining(bound) == 0:
-                return bound
-        refused = self.ledger.exhausted
-        if refused is None:
-            return None
-        states = [iteration.state for iteration in self.history if iteration.score is not None]
-        left = self.ledger.remaining(refused) or 0
-        small = left * (states.count("complete") + 1) <= getattr(self.ledger.limits, refused)
-        return refused if small or states[-2:] == ["incomplete"] * 2 else None
+        return spent_call_bound(self.ledger, self.history) or ("case_evaluations" if self._affordable() == 0 else None)
 
     def close(self, round_: Round) -> tuple[ClosedRound, list[VerdictRecord]] | None:
         """The end of a round: verdicts in iteration order, against its snapshot. None while one is pending."""
@@ -209,12 +196,15 @@ class Rounds:
     @property
     def calls_left(self) -> bool:
         """Whether the budget allows another model call."""
-        return self._spent_call_bound() is None
+        beside = why_spent_beside(self.ledger, self.history, evaluating=True)
+        return spent_call_bound(self.ledger, self.history) is None and beside is None
 
     @property
     def _proposed(self) -> int:
         rounds = self.history.closed_rounds
-        return len(self.history) - rounds[0].proposals - self.history.by_hand if rounds else 0
+        if not rounds:
+            return 0
+        return len(self.history) - rounds[0].proposals - self.history.by_hand - self.history.inherited
 
     def _width(self, present: int) -> int:
         """How many slots the round has: so many as are wanted, allowed and paid for."""
@@ -230,15 +220,26 @@ class Rounds:
         left = self.ledger.remaining("case_evaluations")
         return None if left is None else int(left) // self.pairs_per_candidate
 
+    def _own_rounds(self) -> list[ClosedRound]:
+        """The closed rounds of this run's own search: neither baselines nor what a fork has inherited."""
+        return [closed for closed in self.history.closed_rounds[1:] if not closed.inherited]
+
     def _without_gain(self) -> int:
         without = 0
-        for closed in reversed(self.history.closed_rounds[1:]):
+        for closed in reversed(self._own_rounds()):
             if closed.by_hand:
                 continue
             if closed.incumbent_after != closed.incumbent_before:
                 break
             without += 1
         return without
+
+
+def places_before(history: History) -> int:
+    """How many places of a script were taken by the closed rounds of a run."""
+    width = history.record.config.candidates_per_round
+    rounds = (closed for closed in history.closed_rounds[1:] if not closed.by_hand)
+    return sum(closed.places if closed.inherited else width for closed in rounds)
 
 
 def closed_round(
@@ -270,6 +271,7 @@ def round_facts(closed: ClosedRound, verdicts: Sequence[VerdictRecord]) -> dict[
         "incumbent_before": closed.incumbent_before,
         "incumbent_after": closed.incumbent_after,
         "by_hand": closed.by_hand,
+        **({"inherited": True, "places": closed.places} if closed.inherited else {}),
         "verdicts": [verdict.model_dump() for verdict in verdicts],
     }
 

@@ -86,6 +86,16 @@ class Session:
         self._change(iterations=[*self.record.iterations, number])
         self._files.write(self.record)
 
+    def jailed(self, by: str) -> None:
+        """Record what keeps the test split from the proposer, where that is known only now."""
+        self._change(sealed_by=by)
+        self._files.write(self.record)
+
+    def limited(self, state: str, why: str) -> None:
+        """A limit has ended it."""
+        self.state = state
+        self._change(error=why)
+
     def unmetered(self) -> None:
         """Nobody tells what this session uses."""
         self._change(unmetered=True, usd=None)
@@ -141,10 +151,19 @@ class Session:
             self._run.ledger.settle(self._held, call)
         else:
             self._run.ledger.add(ROLE, call)
+        self._spend(usage.input_tokens, usage.output_tokens, usd)
+
+    def count(self, call: Call) -> None:
+        """Count a call that the gateway has journalled and charged; an answer of the shared cache cost nothing."""
+        if not call.cached:
+            self._spend(call.input_tokens, call.output_tokens, call.usd)
+        self._files.write(self.record)
+
+    def _spend(self, input_tokens: int, output_tokens: int, usd: float | None) -> None:
         spent = self.record.usd
         self._change(
-            input_tokens=self.record.input_tokens + usage.input_tokens,
-            output_tokens=self.record.output_tokens + usage.output_tokens,
+            input_tokens=self.record.input_tokens + input_tokens,
+            output_tokens=self.record.output_tokens + output_tokens,
             usd=None if usd is None or spent is None else spent + usd,
         )
 

@@ -23,8 +23,8 @@ from metaharness.run.evaluating import Pair, Tally, evaluate_left, make_score
 from metaharness.run.ground import Ground, prepare, sandbox_of, sandbox_told
 from metaharness.run.leaking import Leaks
 from metaharness.run.objectives import run_objectives
-from metaharness.run.ungroup import ungrouped
 from metaharness.scoring.measures import PairRow, measure
+from metaharness.ungroup import ungrouped
 
 
 @dataclass

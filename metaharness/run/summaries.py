@@ -45,6 +45,7 @@ def summary_row(iteration: Iteration, primary: str) -> dict[str, Any]:
         "verdict": verdict.verdict if verdict is not None else None,
         "rejected": {"stage": rejection.stage, "message": rejection.message} if rejection is not None else None,
         "flags": proposal.flags,
+        "inherited": proposal.inherited,
         "submitted": proposal.submitted,
         "finished": score.finished if score is not None else None,
         "spent": score.spent.model_dump() if score is not None else None,
@@ -124,25 +125,36 @@ def read_ledger(history: History) -> Ledger:
     config = history.record.config
     ledger = Ledger(bounds_now(history.store), PriceTable(config.prices), clock=lambda: 0.0)
     journals = (history.store.journal, sealed_journal(history.store))
-    ledger.restore(
-        ((entry.attribution.role, entry.call) for journal in journals for entry in journal.entries()),
-        candidates=proposed(history),
-        case_evaluations=sum(evaluated(history, iteration) for iteration in history)
-        + tried_pairs(history.store)
-        + sealed_spent(history.store).case_evaluations,
-        seconds=recorded_seconds(history),
-    )
+    ledger.restore((entry.attribution.role, entry.call) for journal in journals for entry in journal.entries())
+    restore(ledger, history, counted_pairs(history))
     return ledger
 
 
+def restore(ledger: Ledger, history: History, case_evaluations: int) -> None:
+    """Add to the ledger of a run what earlier sessions have spent beside calls."""
+    seconds = recorded_seconds(history)
+    ledger.restore((), candidates=proposed(history), case_evaluations=case_evaluations, seconds=seconds)
+
+
+def counted_pairs(history: History) -> int:
+    """How many pairs have been counted once the search is over: evaluated, tried beside it, and of the sealed test."""
+    store = history.store
+    return evaluated_pairs(history) + beside_pairs(store) + sealed_spent(store).case_evaluations
+
+
+def evaluated_pairs(history: History) -> int:
+    """How many pairs of the run's own candidates have been evaluated; those of inherited ones count elsewhere."""
+    return sum(evaluated(history, one) for one in history if not one.is_inherited)
+
+
 def proposed(history: History) -> int:
-    """How many candidates count against their bound: neither baselines nor what was handed in by hand."""
-    return sum(not iteration.is_baseline and not iteration.proposal.by_hand for iteration in history)
+    """How many candidates count against their bound: neither baselines, nor what was handed in by hand or inherited."""
+    return sum(not one.is_baseline and not one.proposal.by_hand and not one.is_inherited for one in history)
 
 
-def tried_pairs(store: RunStore) -> int:
-    """How many cases were asked to try files that were not handed in."""
-    return sum(event.model_dump()["cases"] for event in store.events("tried"))
+def beside_pairs(store: RunStore) -> int:
+    """How many cases were counted beside the iterations: of files that were tried, and of partial evaluations."""
+    return sum(event.model_dump()["cases"] for kind in ("tried", "partial") for event in store.events(kind))
 
 
 def charged_pairs(history: History, planned: int) -> int:
@@ -152,8 +164,9 @@ def charged_pairs(history: History, planned: int) -> int:
         history: The run.
         planned: Pairs per candidate: all of them are counted unless it was rejected.
     """
-    counted = (planned if one.rejection is None else evaluated(history, one) for one in history)
-    return sum(counted) + tried_pairs(history.store)
+    own = (one for one in history if not one.is_inherited)
+    counted = (planned if one.rejection is None else evaluated(history, one) for one in own)
+    return sum(counted) + beside_pairs(history.store)
 
 
 def evaluated(history: History, iteration: Iteration) -> int:
@@ -179,6 +192,8 @@ def run_status(history: History) -> str:
         for event in history.store.events(kind):
             if last is None or event.number > last.number:
                 last = event
+    if last is not None and last.kind == "created" and history.record.forked_at is not None:
+        return "forked, and not gone on with yet"
     if last is None or last.kind != "ended":
         return "running or interrupted"
     return str(last.model_dump().get("reason", "ended"))

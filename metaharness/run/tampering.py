@@ -22,6 +22,8 @@ from metaharness.run.ground import Ground
 from metaharness.scoring.scoreboard import Iteration
 from metaharness.store import RunStore, command_on, not_as_recorded
 
+INHERITED = "inherited"
+"""The event about an iteration that a fork has taken over."""
 AT_A_LOOK = 16
 """Iterations that are looked at in turn, beside the incumbent."""
 
@@ -88,18 +90,23 @@ class Watch:
         return chosen + ([best.number] if best is not None and best.number in self._files else [])
 
 
-def check_recorded(store: RunStore) -> None:
+def check_recorded(store: RunStore, last: int | None = None) -> None:
     """Make sure that every iteration is what was recorded, before the run goes on.
+
+    Args:
+        store: Of the run.
+        last: Look no further than this iteration; None: at all of them.
 
     Raises:
         CorruptRecordError: One is not, and which file of it.
     """
     scored: dict[int, str | None] = {}
-    for event in store.events("scored"):
-        fields = event.model_dump()
-        scored[fields["iteration"]] = fields.get("sha256")
+    for kind in (INHERITED, "scored"):
+        for event in store.events(kind):
+            fields = event.model_dump()
+            scored[fields["iteration"]] = fields.get("sha256")
     damage: CorruptRecordError | None = None
-    for proposal in store.iterations():
+    for proposal in store.iterations()[: None if last is None else last + 1]:
         damage = store.damage(proposal.iteration, scored.get(proposal.iteration))
         if damage is not None:
             raise damage

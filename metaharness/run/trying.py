@@ -18,8 +18,8 @@ from metaharness.evaluation.runner import SandboxRunner
 from metaharness.records import CaseTrace, EvaluationPlan, Rejection
 from metaharness.run.facade import Run
 from metaharness.run.ground import Ground, prepare, sandbox_of
-from metaharness.run.ungroup import ungrouped
 from metaharness.store import lay_out
+from metaharness.ungroup import ungrouped
 
 MOST_CASES = 3
 """Training cases that are asked in one try."""

@@ -12,7 +12,8 @@ from metaharness.sandbox.protocol import encode
 HERE = Path(__file__).resolve().parent
 
 BOOT = """
-import os,sys
+import gc,os,sys
+gc.disable()
 if sys.path[:1]==['']:del sys.path[0]
 r,w=int(sys.argv[1]),int(sys.argv[2])
 def take(n):
@@ -37,11 +38,13 @@ for _ in range(take(1)[0]):
 names={'__name__':'metaharness_worker','__file__':'<metaharness worker>','PARTS':parts}
 names['__builtins__']=dict(vars(__builtins__))
 exec(parts['worker'],names)
+gc.enable()
 names['main'](r,w)
 """
 """Reads the worker's program from the pipe and runs it. `sys.argv[1:3]` are the descriptors to read and write.
 
-The program has builtins of its own: a candidate that replaces some does not break what tells of it.
+The collector of cycles is off meanwhile: what is loaded stays. The program has builtins of its own: a candidate that
+replaces some does not break what tells of it.
 """
 
 

@@ -16,12 +16,11 @@ from __future__ import annotations
 import contextlib
 import os
 import select
-import shutil
 import signal
 import stat
 import subprocess
 from collections.abc import Sequence
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,13 +28,13 @@ import anyio.to_thread
 from anyio.abc import ByteStream
 
 from metaharness.errors import SandboxError
+from metaharness.machine.bubblewrap import find_bubblewrap
+from metaharness.machine.interpreter import Interpreter, find_interpreter
+from metaharness.machine.together import NICE, Watchdog, can_be_watched
 from metaharness.sandbox import seccomp
-from metaharness.sandbox.advising import best_command, look, places
 from metaharness.sandbox.bootstrap import BOOT, program
 from metaharness.sandbox.channels import NOBODY, Channels
-from metaharness.sandbox.interpreter import Interpreter, find_interpreter
 from metaharness.sandbox.process import ENVIRONMENT, Launch, LocalProcess, start_worker
-from metaharness.sandbox.together import NICE, Watchdog, can_be_watched
 
 TMPFS_BYTES = 64 << 20
 TMPFS_NAMES = 8192
@@ -57,8 +56,6 @@ ISOLATE = (
 BOUND_NAMES = ("--cap-add", "CAP_SYS_ADMIN")
 """With this capability of its namespace the worker bounds its tmpfs; it drops it before it knows its candidate. The
 filter denies new namespaces, so bubblewrap's own `--disable-userns`, which would take it away, is not needed."""
-NEEDED = "--size"
-"""Of bubblewrap 0.7 and later: without it the tmpfs would be bounded by the machine's memory."""
 DEATH_SECONDS = 10.0
 OTHERWISE = "use --sandbox landlock, --sandbox-command with a container, or --sandbox process"
 
@@ -115,7 +112,7 @@ class Bubblewrapped(LocalProcess):
         self._watchdog = Watchdog(self._first_pid, memory, self._too_much)
         self._watchdog.start()
 
-    def _too_much(self, taken: int) -> None:
+    def _too_much(self, taken: int, _: int) -> None:
         self.ended_because = f"its processes took {taken >> 20} MB of memory together, more than limits.memory_mb"
         if self._first is not None:
             with contextlib.suppress(OSError):  # it ends by itself, or its descriptor was closed
@@ -163,10 +160,7 @@ class BubblewrapSandbox:
         Raises:
             SandboxError: It is missing or too old, or there is no filter for this architecture.
         """
-        program = shutil.which("bwrap", path=places())
-        if program is None:
-            raise SandboxError("bubblewrap is not installed", hint=_hint())
-        _check(program)
+        program = find_bubblewrap(OTHERWISE)
         self._program = program
         self._several = subprocess
         self._filter = seccomp.settings(processes=subprocess)
@@ -221,24 +215,6 @@ class BubblewrapSandbox:
     def _environment(self) -> list[str]:
         found = {**ENVIRONMENT, "HOME": SCRATCH, **({"PATH": PATH} if self._several else {})}
         return [part for name, value in found.items() for part in ("--setenv", name, value)]
-
-
-def _hint() -> str:
-    best = best_command(look())
-    return f"{best}; or {OTHERWISE}" if best else OTHERWISE
-
-
-@lru_cache
-def _check(program: str) -> None:
-    """Make sure that this bubblewrap knows what is needed."""
-    try:
-        done = subprocess.run(  # noqa: S603
-            [program, "--help"], capture_output=True, text=True, env={}, timeout=30, check=False
-        )
-    except (OSError, subprocess.SubprocessError) as error:
-        raise SandboxError(f"cannot start {program}: {error}", hint=_hint()) from error
-    if NEEDED not in done.stdout:
-        raise SandboxError(f"{program} is too old: it has no option {NEEDED}; 0.7 is wanted", hint=_hint())
 
 
 def _mounts(interpreter: Interpreter, devices: Sequence[str]) -> list[str]:

@@ -16,10 +16,10 @@ from functools import partial
 import anyio
 
 from metaharness.errors import SandboxError, UsageError
-from metaharness.sandbox.advising import Machine, best_command, look
+from metaharness.machine.advising import Machine, look, or_else
+from metaharness.machine.interpreter import find_interpreter
 from metaharness.sandbox.bubblewrap import BubblewrapSandbox
 from metaharness.sandbox.command import CommandSandbox
-from metaharness.sandbox.interpreter import find_interpreter
 from metaharness.sandbox.landlock import LandlockSandbox
 from metaharness.sandbox.probing import weaknesses
 from metaharness.sandbox.process import ProcessSandbox
@@ -100,8 +100,7 @@ def choose(python: str | None, subprocess: bool = False) -> Sandbox:
 
 def way_out(machine: Machine) -> str:
     """What to do where no sandbox holds: the best command for this machine first."""
-    best = best_command(machine)
-    return f"{best}; or {OTHERWISE}" if best else OTHERWISE
+    return or_else(machine, OTHERWISE)
 
 
 def tried(python: str | None, subprocess: bool = False) -> list[Tried]:

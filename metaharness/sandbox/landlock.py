@@ -20,9 +20,9 @@ from pathlib import Path
 import anyio.to_thread
 
 from metaharness.errors import SandboxError
+from metaharness.machine.interpreter import find_interpreter
 from metaharness.sandbox import seccomp
 from metaharness.sandbox.bootstrap import BOOT, program
-from metaharness.sandbox.interpreter import find_interpreter
 from metaharness.sandbox.process import ENVIRONMENT, Launch, LocalProcess, start_worker
 
 CREATE_RULESET, VERSION = 444, 1

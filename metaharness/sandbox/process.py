@@ -45,9 +45,9 @@ import anyio
 from anyio.abc import ByteStream
 
 from metaharness.errors import SandboxError
+from metaharness.machine.interpreter import CHECK
+from metaharness.machine.pipe import Pipe
 from metaharness.sandbox.bootstrap import BOOT, program
-from metaharness.sandbox.interpreter import CHECK
-from metaharness.sandbox.pipe import Pipe
 
 ENVIRONMENT = {"LANG": "C.UTF-8", "PYTHONHASHSEED": "0", "MALLOC_ARENA_MAX": "2"}
 """All that a worker is started with; it adds placeholders for the keys of clients (`clients/following.py`)."""
@@ -189,7 +189,7 @@ def _strays(session: int) -> set[int]:
     """Processes of the session that left its process group. Empty where there is no /proc to look into."""
     strays = set()
     with contextlib.suppress(FileNotFoundError):
-        for pid in [int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit()]:
+        for pid in [int(name) for name in os.listdir("/proc") if name.isdigit()]:  # noqa: PTH208 - quicker
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 if os.getsid(pid) == session and os.getpgid(pid) != session:
                     strays.add(pid)

@@ -145,7 +145,7 @@ class CandidateFiles:
 
 def encode(frame: dict[str, Any]) -> bytes:
     """One frame to send to a worker."""
-    body = json.dumps(frame, allow_nan=False).encode("ascii")
+    body = _ENCODER.encode(frame).encode("ascii")
     return len(body).to_bytes(HEADER, "big") + body
 
 
@@ -220,6 +220,7 @@ def _finite(digits: str) -> float:
 
 _STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)', re.DOTALL)
 """Matches at every quote that it is tried at, also where the string does not end, so nothing is looked at twice."""
+_ENCODER = json.JSONEncoder(allow_nan=False)
 _DECODER = json.JSONDecoder(parse_constant=_no_constant, parse_float=_finite)
 
 

@@ -18,8 +18,8 @@ import anyio.to_thread
 from anyio.abc import ByteStream
 
 from metaharness.errors import SandboxError
+from metaharness.machine.interpreter import find_interpreter
 from metaharness.sandbox.bootstrap import BOOT, program
-from metaharness.sandbox.interpreter import find_interpreter
 from metaharness.sandbox.process import ENVIRONMENT, Launch, LocalProcess, start_worker
 
 PROGRAM = "/usr/bin/sandbox-exec"

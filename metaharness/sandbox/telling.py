@@ -9,9 +9,7 @@ It guards nothing: it runs beside the candidate. The parent holds the same limit
 from __future__ import annotations
 
 import io
-import json
 import os
-import re
 import threading
 
 TYPE_CHECKING = False
@@ -28,9 +26,45 @@ OURS = (
     "<metaharness following>",
     "metaharness/harness.py",
 )
-encode = json.JSONEncoder(allow_nan=False).encode
-decode = json.JSONDecoder().decode
-without_strings = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"').sub
+
+
+class Reading:
+    """How JSON is read: as `json` reads it by default."""
+
+    strict = True
+    object_hook = object_pairs_hook = None
+    parse_float, parse_int, parse_constant = float, int, float
+
+
+def no_value(value: Any) -> Any:
+    raise TypeError("Object of type %s is not JSON serializable" % type(value).__name__)
+
+
+def parts_of_json() -> tuple[Any, Any]:
+    """What writes JSON and what reads it, of which `json` is made: to import all of that takes several milliseconds."""
+    from _json import encode_basestring_ascii, make_encoder, make_scanner
+
+    how: Any = Reading()
+    read = make_scanner(how)
+
+    def write(value: Any) -> str:
+        make: Any = make_encoder({}, no_value, encode_basestring_ascii, None, ": ", ", ", False, False, False)
+        return "".join(make(value, 0))
+
+    return write, lambda body: read(body, 0)[0]
+
+
+def whole_json() -> tuple[Any, Any]:
+    """The same, of an interpreter that has no such parts."""
+    import json
+
+    return json.JSONEncoder(allow_nan=False).encode, json.JSONDecoder().decode
+
+
+try:
+    encode, decode = parts_of_json()
+except ImportError:
+    encode, decode = whole_json()
 
 
 class StageError(Exception):
@@ -70,7 +104,7 @@ class Teller:
         `given` stands before the value in a message: who has given it.
         """
         try:
-            body = encode(value)
+            body: str = encode(value)
         except (TypeError, ValueError, RecursionError) as error:
             rule = "an answer must" if what == "answer" else "a " + what + " must"
             cause = self.describe(error)
@@ -79,7 +113,7 @@ class Teller:
             raise ValueError("the %s has %d bytes; at most %d fit" % (what, len(body), limit))
         count = marks(body)
         if count > self.values:
-            count = marks(without_strings("", body))
+            count = marks(without_strings(body))
         if count > self.values:
             raise ValueError("the %s has %d values; at most %d fit: send a text instead" % (what, count, self.values))
         level = [decode(body)] if body.count("[") + body.count("{") > self.depth else []
@@ -136,3 +170,8 @@ def shown(value: Any) -> str:
 def marks(body: str) -> int:
     """Commas and brackets that open: every value but one comes after such a mark. Those in strings count as well."""
     return body.count(",") + body.count("[") + body.count("{")
+
+
+def without_strings(body: str) -> str:
+    """JSON without what stands in its strings: once no quote is escaped, every second part is outside of them."""
+    return "".join(body.replace("\\\\", "").replace('\\"', "").split('"')[::2])

@@ -138,6 +138,7 @@ class Scope:
         self.worker = worker
         self.number = number
         self.open = True
+        self.begun = False
         self.calls: dict[int, Pending] = {}
         self.lock = Lock()
         self.count = 0
@@ -281,9 +282,22 @@ class Worker:
     def start(self, frame: dict[str, Any], work: Callable[[Any], Any]) -> None:
         scope = self.scopes[frame["scope"]] = Scope(self, frame["scope"])
         model = self.api.Model(scope.send, frame["seed"])
-        Thread(target=self.work, args=(scope, model, work), daemon=True).start()
+        thread: Any = Thread(target=self.work, args=(scope, model, work), daemon=True)
+        bootstrap = thread._bootstrap
+
+        def begin() -> None:
+            del thread._bootstrap  # so that no cycle is left
+            try:
+                bootstrap()
+            finally:
+                if not scope.begun:
+                    _exit(BROKEN)  # what threads need was replaced: `start` would wait for this one for ever
+
+        thread._bootstrap = begin
+        thread.start()
 
     def work(self, scope: Scope, model: Any, work: Callable[[Any], Any]) -> None:
+        scope.begun = True
         done: dict[str, Any] = {"kind": "done", "scope": scope.number}
         body = ""
         try:

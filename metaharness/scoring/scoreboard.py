@@ -32,6 +32,11 @@ class Iteration:
         return self.proposal.round == 0
 
     @property
+    def is_inherited(self) -> bool:
+        """Whether another run has made and paid for it."""
+        return self.proposal.inherited is not None
+
+    @property
     def state(self) -> State:
         """`pending` until its evaluation has ended; `incomplete` while pairs are missing."""
         if self.rejection is not None:
@@ -39,6 +44,11 @@ class Iteration:
         if self.score is None:
             return "pending"
         return "complete" if self.score.complete else "incomplete"
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether some of it is still to be evaluated here: never of an inherited one."""
+        return self.state in ("pending", "incomplete") and not self.is_inherited
 
 
 def incumbent(iterations: Iterable[Iteration], objectives: Sequence[ObjectiveRecord]) -> Iteration | None:
@@ -112,6 +122,7 @@ class Scoreboard:
             "axis": iteration.proposal.axis,
             "hypothesis": iteration.proposal.hypothesis,
             "flags": iteration.proposal.flags,
+            "inherited": iteration.proposal.inherited,
             "rejected": iteration.rejection.model_dump(exclude={"time", "traceback"}) if iteration.rejection else None,
         }
 
@@ -127,9 +138,11 @@ class Scoreboard:
         return "\n".join([align([heads, *lines]), *self.legend()])
 
     def legend(self) -> list[str]:
-        """What stands below the rows: what the marks mean, and which objectives are missing where."""
+        """What stands below the rows: what the marks mean, what is inherited, which objectives are missing where."""
+        inherited = sum(one.is_inherited for one in self.iterations)
         return [
             "* incumbent   + on the frontier   [..] 95% interval   verdicts are against the incumbent of the round",
+            *([f"inherited from another run: 000 to {inherited - 1:03d}"] if inherited else []),
             *self.gaps(),
         ]
 

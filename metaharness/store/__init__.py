@@ -13,6 +13,7 @@ Not guarded: network file systems, and programs that write into a run directory 
 
 from metaharness.store.candidates import check_candidate_files, lay_out
 from metaharness.store.evaluations import Evaluations, Pair
+from metaharness.store.forgotten import change_forgotten, read_forgotten
 from metaharness.store.health import (
     damage_in,
     damaged_candidates,
@@ -21,6 +22,7 @@ from metaharness.store.health import (
     torn_lines,
     unmade_runs,
 )
+from metaharness.store.inheriting import begin, clear_unmade, inherit
 from metaharness.store.iterations import not_as_recorded
 from metaharness.store.journal import Journal
 from metaharness.store.lock import Owner
@@ -36,14 +38,17 @@ from metaharness.store.runs import (
     load_record,
     may_begin,
     openings,
+    openings_before,
     openings_locked,
 )
 from metaharness.store.sealed import Sealed
 from metaharness.store.shown import shown_files
+from metaharness.store.stop_file import STOP, forget_stop, stop_asked
 from metaharness.store.trace_index import TraceIndex
 from metaharness.store.trace_rows import Difference, Filter, TraceRow
 
 __all__ = [
+    "STOP",
     "Difference",
     "Evaluations",
     "Filter",
@@ -54,13 +59,18 @@ __all__ = [
     "Sealed",
     "TraceIndex",
     "TraceRow",
+    "begin",
+    "change_forgotten",
     "check_candidate_files",
+    "clear_unmade",
     "command_on",
     "damage_in",
     "damaged_candidates",
     "disk_use",
     "find_run",
+    "forget_stop",
     "forked_from",
+    "inherit",
     "is_run",
     "last_change",
     "lay_out",
@@ -69,9 +79,12 @@ __all__ = [
     "may_begin",
     "not_as_recorded",
     "openings",
+    "openings_before",
     "openings_locked",
     "owner_of",
+    "read_forgotten",
     "shown_files",
+    "stop_asked",
     "torn_candidates",
     "torn_lines",
     "unmade_runs",

@@ -22,7 +22,7 @@ from metaharness.store.evaluations import LEARN_TRACE, TRACE
 from metaharness.store.files import line_end, parse, read_lines, read_optional, store_errors
 from metaharness.store.lock import LOCK
 from metaharness.store.owners import owner_of
-from metaharness.store.repair import numbered, numbered_folders, relative_name
+from metaharness.store.repair import apart, numbered, numbered_folders, relative_name
 from metaharness.store.run_store import RunStore
 from metaharness.store.runs import CONFIG
 
@@ -31,6 +31,8 @@ Whose = tuple[int, str | None, int]
 
 PAGES: Mapping[str, type[BaseModel] | None] = {
     "proposal.json": ProposalRecord,
+    "candidate.json": None,
+    "cell.json": None,
     "score.json": Score,
     "rejected.json": Rejection,
     "opening.json": None,
@@ -70,6 +72,7 @@ def damage_in(run: Path, *, deep: bool) -> Iterator[CorruptRecordError]:
         yield from _trace_faults(folder, deep=deep)
     if deep:
         yield from _gone_calls(run / "calls.jsonl", run / "iterations")
+        yield from _gone_calls(run / "calls.jsonl", run / "partial", partial=True)
         yield from _gone_calls(run / "sealed" / "calls.jsonl", run / "sealed")
 
 
@@ -129,8 +132,7 @@ def disk_use(run: Path) -> int:
 
 def _folders(run: Path) -> list[Path]:
     """The folders of a run that the store writes records into."""
-    iterations, sealed = run / "iterations", run / "sealed"
-    return [run, *numbered_folders(iterations), *numbered_folders(sealed), sealed]
+    return [run, *numbered_folders(run / "iterations"), *apart(run)]
 
 
 def _logs(folder: Path) -> list[Path]:
@@ -222,10 +224,10 @@ def _gone_iterations(folder: Path) -> Iterator[CorruptRecordError]:
         yield fault
 
 
-def _gone_calls(journal: Path, evaluations: Path) -> Iterator[CorruptRecordError]:
-    """Every answer is in the journal before it is in a trace."""
+def _gone_calls(journal: Path, evaluations: Path, *, partial: bool = False) -> Iterator[CorruptRecordError]:
+    """Every answer is in the journal before it is in a trace. `partial`: their numbers are those of partial ones."""
     in_traces: Counter[Whose] = Counter()  # read first: what is recorded meanwhile is then in the journal too
-    for folder in numbered_folders(evaluations):
+    for folder in (folder for folder in numbered_folders(evaluations) if not _is_inherited(folder)):
         for trace in chain(_sound_traces(folder / TRACE), _sound_traces(folder / LEARN_TRACE)):
             answered = sum(call.response is not None and not call.cached for call in trace.calls)
             whose = (int(folder.name), trace.case_id, trace.trial)
@@ -235,11 +237,21 @@ def _gone_calls(journal: Path, evaluations: Path) -> Iterator[CorruptRecordError
             of = JournalEntry.model_validate_json(line).attribution
         except ValueError:
             return  # told already, and it may be the call that is looked for
-        if of.iteration is not None:
-            in_traces.subtract({(of.iteration, of.case_id, of.trial): 1})
+        number = of.partial if partial else of.iteration
+        if number is not None:
+            in_traces.subtract({(number, of.case_id, of.trial): 1})
     gone = (+in_traces).total()
     if gone:
         yield CorruptRecordError(journal, None, f"{gone:,} of the calls in traces are not in it: lines are gone")
+
+
+def _is_inherited(folder: Path) -> bool:
+    """Whether the calls in its traces are in the journal of another run."""
+    data = read_optional(folder / "proposal.json")
+    try:
+        return data is not None and ProposalRecord.model_validate_json(data).inherited is not None
+    except ValueError:
+        return False  # told already
 
 
 def _sound_traces(path: Path) -> Iterator[CaseTrace]:

@@ -39,7 +39,7 @@ def numbered_folders(parent: Path) -> list[Path]:
 def repair(run: Path) -> list[Fact]:
     """Put a run directory right. Returns one fact for each thing that was moved."""
     facts: list[Fact] = []
-    for folder in [run, *_iterations(run, facts), run / "sealed", *numbered_folders(run / "sealed")]:
+    for folder in [run, *_iterations(run, facts), *apart(run)]:
         for path in _files(folder):
             if is_temporary(path.name):
                 with store_errors("remove", path):
@@ -47,6 +47,21 @@ def repair(run: Path) -> list[Fact]:
             elif path.name.endswith(".jsonl"):
                 facts.extend(_mend(run, path))
     return facts
+
+
+def apart(run: Path) -> list[Path]:
+    """The folders beside the iterations that the store writes records into."""
+    parents = transfer_folders(run)
+    with store_errors("list", run):
+        cells = [cell for parent in parents if parent.is_dir() for cell in sorted(parent.iterdir()) if cell.is_dir()]
+    numbers = [folder for cell in cells for folder in numbered_folders(cell)]
+    sealed = run / "sealed"
+    return [*numbered_folders(run / "partial"), sealed, *numbered_folders(sealed), *parents, *cells, *numbers]
+
+
+def transfer_folders(run: Path) -> tuple[Path, Path]:
+    """Where candidates are evaluated with other models: on `search`, and on data that is given later."""
+    return run / "transfer", run / "sealed" / "transfer"
 
 
 def set_aside(folder: Path) -> Path:

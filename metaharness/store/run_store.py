@@ -19,10 +19,12 @@ from metaharness.store.files import LogFile, append_shared, parse, read_lines, w
 from metaharness.store.iterations import Iterations
 from metaharness.store.journal import Journal, OnEntry
 from metaharness.store.lock import RunLock
+from metaharness.store.partials import Partials
 from metaharness.store.repair import repair
 from metaharness.store.runs import CONFIG, load_record, new_run_folder
 from metaharness.store.sealed import Sealed
 from metaharness.store.sessions import Sessions
+from metaharness.store.transfers import Transfers
 
 _GIVEN = frozenset({"number", "time"})
 
@@ -41,6 +43,8 @@ class RunStore(Iterations):
         self.record = record
         self.journal = Journal(access.path / "calls.jsonl", access)
         self.sealed = Sealed(access)
+        self.partials = Partials(access)
+        self.transfers = Transfers(access)
         self.sessions = Sessions(access)
         self._lock = lock
         self._events = LogFile(access.path / "events.jsonl")
@@ -58,6 +62,7 @@ class RunStore(Iterations):
         *,
         name: str | None = None,
         redact: Redact | None = None,
+        first: Callable[[Self], None] | None = None,
     ) -> Self:
         """Make a new run directory and own it.
 
@@ -66,6 +71,7 @@ class RunStore(Iterations):
             record_factory: Makes the content of `config.json` from the id of the run.
             name: The id; None for the current time. If it is taken, -2, -3, ... is added.
             redact: Applied to every string before it is written.
+            first: Writes what lies in it from the start; before `config.json`, which makes it a run. None: nothing.
 
         Raises:
             UsageError: The name is not one.
@@ -77,9 +83,11 @@ class RunStore(Iterations):
             lock.acquire()
             try:
                 record = record_factory(path.name)
-                write_atomic(path / CONFIG, json_page(record))
                 store = cls(Access(path, recording=True, redact=redact), record, lock)
-                store.journal.load()
+                if first is not None:
+                    first(store)
+                write_atomic(path / CONFIG, json_page(record))
+                store._take_over(None)
             except BaseException:
                 lock.release()
                 raise
@@ -122,6 +130,7 @@ class RunStore(Iterations):
         """Give the lock back. What was written stays readable through this object; a second call does nothing."""
         super().close()
         self.sealed.close()
+        self.partials.close()
         self.journal.close()
         for log in (self._events, self._summary):
             log.close()

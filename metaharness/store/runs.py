@@ -23,6 +23,7 @@ from metaharness.records import SCHEMA_VERSION
 from metaharness.store.files import parse, read_optional, store_errors
 from metaharness.store.lock import LOCK
 from metaharness.store.sealed import read_opening
+from metaharness.store.transfers import transfer_openings
 
 CONFIG = "config.json"
 LATEST = "latest"
@@ -169,11 +170,28 @@ def command_on(run: Path, verb: str, *more: str) -> str:
 
 
 def openings(root: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
-    """The openings of test splits in all runs of a folder, with the run each belongs to, oldest run first."""
+    """The openings of test splits in all runs of a folder, with the run each belongs to, oldest run first.
+
+    Those of data that was given to a finished run name it as `data`.
+    """
     for path in list_runs(root):
         opening = read_opening(path)
         if opening is not None:
             yield path, opening
+        for given in transfer_openings(path):
+            yield path, given
+
+
+def openings_before(run: Path) -> list[str]:
+    """The runs that have opened the test split of this one: it, those it is a fork of, and others with the same cases.
+
+    Those that it has inherited are among them, wherever they are now. Sorted.
+    """
+    own, record = run.resolve(), load_record(run)
+    family = {own.name, *forked_from(own), *record.openings}
+    found = {path.name: opening.get("test_hash") for path, opening in openings(own.parent)}
+    hashes = {test_hash for name, test_hash in found.items() if name in family}
+    return sorted({name for name, test_hash in found.items() if test_hash in hashes}.union(record.openings))
 
 
 @contextmanager

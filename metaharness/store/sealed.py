@@ -71,7 +71,7 @@ class Sealed(Evaluations):
 
     def result(self) -> dict[str, Any] | None:
         """What came out, or None while the test has not ended."""
-        return _read_object(self.result_path)
+        return read_object(self.result_path)
 
     def close(self) -> None:
         """Give the descriptors back."""
@@ -101,10 +101,11 @@ def read_opening(run: Path) -> dict[str, Any] | None:
     Raises:
         CorruptRecordError: It is damaged.
     """
-    return _read_object(run / OPENING)
+    return read_object(run / OPENING)
 
 
-def _read_object(path: Path) -> dict[str, Any] | None:
+def read_object(path: Path) -> dict[str, Any] | None:
+    """A file that holds a JSON object; None when there is no such file. Raises CorruptRecordError where it does not."""
     data = read_optional(path)
     if data is None:
         return None

@@ -18,6 +18,7 @@ from metaharness.store.access import Access
 from metaharness.store.encoding import json_line, json_page, map_text
 from metaharness.store.files import LogFile, parse, read_lines, read_optional, store_errors, write_atomic
 
+SESSIONS = "sessions"
 SESSION = "session.json"
 TRANSCRIPT = "transcript.jsonl"
 
@@ -57,7 +58,7 @@ class Sessions:
 
     def __init__(self, access: Access) -> None:
         self._access = access
-        self._folder = access.path / "sessions"
+        self._folder = access.path / SESSIONS
 
     def begin(self, round: int) -> SessionFiles:
         """Make the folder of the next session of a round."""

@@ -13,8 +13,14 @@ SHOWN = 500
 """Characters of an input or an output in the short form."""
 
 
-def case_text(found: CaseTrace, *, calls: bool) -> str:
-    """One case. With calls: everything, each call with its whole prompt; else in short."""
+def case_text(found: CaseTrace, *, calls: bool, timed: bool = True) -> str:
+    """One case. With calls: everything, each call with its whole prompt; else in short.
+
+    Args:
+        found: The case.
+        calls: Whether with calls.
+        timed: Whether it says how long the harness took, which is never the same twice.
+    """
     grade = found.grades[-1] if found.grades else None
     value = _text if calls else _short
     lines = [
@@ -32,7 +38,8 @@ def case_text(found: CaseTrace, *, calls: bool) -> str:
         lines.append(f"error:    {found.error.rstrip()}")
     if found.stdout_tail:
         lines.append(f"printed:  {found.stdout_tail.rstrip()}")
-    lines.append(f"calls:    {len(found.calls)}, {found.duration_ms:.1f} ms of its own")
+    took = f", {found.duration_ms:.1f} ms of its own" if timed else ""
+    lines.append(f"calls:    {len(found.calls)}{took}")
     if calls:
         lines += [_call_text(place, call) for place, call in enumerate(found.calls)]
     return "\n".join(lines)

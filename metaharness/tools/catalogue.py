@@ -5,10 +5,12 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from pydantic import BaseModel
 
+from metaharness.tools.arguments import Arguments
 from metaharness.tools.desk import Call
 from metaharness.tools.reading import compare, describe_domain, list_iterations, read_harness, scoreboard
 from metaharness.tools.traces import read_trace, search_history
@@ -43,6 +45,11 @@ class Tool:
     def parameters(self) -> list[inspect.Parameter]:
         """What the agent gives, with evaluated annotations."""
         return list(inspect.signature(self.function, eval_str=True).parameters.values())[1:]
+
+    @cached_property
+    def arguments(self) -> Arguments:
+        """The same as an agent is shown it, and how what it gives is checked."""
+        return Arguments(self.name, self.parameters)
 
     @property
     def answer(self) -> type:

@@ -12,6 +12,7 @@ from metaharness.domain import Split, split_cases
 from metaharness.errors import UsageError
 from metaharness.history import CaseComparison, History
 from metaharness.loading import load_domain
+from metaharness.memory import lessons_text, lessons_told, offered_to
 from metaharness.scoring.scoreboard import Iteration, Scoreboard, format_objectives, format_p
 from metaharness.tools.desk import Call, Known
 from metaharness.tools.text import fenced, fitting, lines_of, page_of_lines
@@ -37,6 +38,7 @@ def describe_domain(call: Call, *, start_line: StartLine = 1, run: InRun = "") -
     sandbox = next((one.score.sandbox for one in history if one.score is not None), config.sandbox)
     facts = [
         f"run {record.run_id}: {known.status}",
+        *history.origin,
         f"objectives: {format_objectives(history.objectives)}; the first decides",
         f"model: {config.models['target'].id}; trials: {config.trials}; sandbox: {sandbox}",
         "you write harness.py and files beside it; evaluator, driver, cases and models are fixed",
@@ -45,7 +47,11 @@ def describe_domain(call: Call, *, start_line: StartLine = 1, run: InRun = "") -
         *known.budget,
         "only a person opens the sealed test: `metaharness finish`",
     ]
-    text = page_of_lines("domain", domain.instructions() or "There is no DOMAIN.md.", start_line)
+    said = domain.instructions() or "There is no DOMAIN.md."
+    if lessons := offered_to(path.parent, record):
+        facts.append("after DOMAIN.md below: lessons of earlier runs of this domain")
+        said = f"{said.rstrip()}\n\n--- {lessons_told(lessons)}\n{lessons_text(lessons)}"
+    text = page_of_lines("domain", said, start_line)
     return call.seen(path, "DOMAIN.md", "\n".join([*facts, "", text]))
 
 
@@ -86,6 +92,7 @@ def _short_board(known: Known, board: Scoreboard) -> str:
     shown |= set() if board.incumbent is None else {board.incumbent}
     lines = [
         f"run {history.record.run_id} ({history.record.domain_name}): {known.status}",
+        *history.origin,
         board.text(only=shown),
     ]
     others = [one for one in board.iterations if one.number not in shown]

@@ -21,8 +21,8 @@ from metaharness.history import History
 from metaharness.records import LEARN, Proposal
 from metaharness.run import Run
 from metaharness.run.outside import pause
-from metaharness.run.ungroup import ungrouped
 from metaharness.scoring.scoreboard import Iteration
+from metaharness.ungroup import ungrouped
 
 _log = logging.getLogger(__name__)
 

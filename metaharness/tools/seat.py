@@ -18,11 +18,11 @@ from metaharness.errors import UsageError
 from metaharness.records import LEARN, Proposal
 from metaharness.run import Round, Run
 from metaharness.run.sessions import Session
-from metaharness.run.ungroup import ungrouped
 from metaharness.scoring.scoreboard import Iteration
 from metaharness.tools.catalogue import TOOLS, Tool
 from metaharness.tools.desk import Desk, Settings
 from metaharness.tools.recordings import Doing, Job, Opening
+from metaharness.ungroup import ungrouped
 
 Working = Callable[[Desk, Session], Awaitable[None]]
 """A proposer at work in one session: it calls the tools of the desk until it has done."""

@@ -148,7 +148,7 @@ def _asked(history: History, iteration: int) -> int | None:
 def _to_do(history: History, number: int) -> bool:
     """Whether it is not evaluated to the end, or its round is not closed."""
     one = history.iteration(number)
-    return one.state in ("pending", "incomplete") or one.verdict is None
+    return one.unfinished or one.verdict is None
 
 
 async def _evaluated(run: Run, number: int | None) -> None:
@@ -216,6 +216,8 @@ def _next(state: str, one: Iteration | None) -> str:
     if one is None:
         return "the baselines are scored; call scoreboard" if state == "complete" else _STOPPED
     if state == "incomplete":
+        if one.is_inherited:
+            return "cases have no value; it is inherited from another run, so they are not asked again here"
         if one.score is not None and "budget" in one.score.statuses:
             return "the budget does not reach the cases that have no value; a person may raise it"
         return "cases have no value, for reasons outside the harness; call evaluate again to ask them once more"

@@ -41,7 +41,10 @@ from metaharness.store import owner_of
 
 SECRET = "sk-proj-Zq81mNv0RtYwXc5B"
 AREAS = ("python", "environment", "keys", "sandbox", "models", "shared cache", "sealed cases", "run folder", "runs")
-VARIABLES = ("ANTHROPIC_API_KEY", "OPENAI_API_KEY", "MOONSHOT_API_KEY", "ANTHROPIC_BASE_URL", "OPENAI_BASE_URL")
+VARIABLES = (
+    *("ANTHROPIC_API_KEY", "OPENAI_API_KEY", "MOONSHOT_API_KEY", "ANTHROPIC_BASE_URL", "OPENAI_BASE_URL"),
+    *("PROPOSER_MODEL", "EVALUATOR_MODEL"),
+)
 Row = dict[str, Any]
 
 
@@ -248,7 +251,7 @@ def test_keys_are_told_by_name_only(tmp_path: Path) -> None:
         assert SECRET[:6] not in said.out + said.err
         assert SECRET[-6:] not in said.out + said.err
     states = {finding["name"]: finding["found"] for finding in among(said.page["findings"], "keys")}
-    assert states == {**dict.fromkeys(VARIABLES, "not set"), "OPENAI_API_KEY": "set"}
+    assert states == {**dict.fromkeys(VARIABLES, "not set"), "OPENAI_API_KEY": "set in the environment"}
 
 
 @pytest.mark.parametrize(
@@ -270,13 +273,14 @@ def test_a_key_that_was_copied_badly_is_a_warning(key: str, fault: str, tmp_path
     assert finding["advice"] == "set ANTHROPIC_API_KEY anew, or unset it"
 
 
-def test_a_key_that_no_model_reads_says_which_one_is_read(tmp_path: Path) -> None:
-    page = with_environment("--root", tmp_path, "--json", MOONSHOT_API_KEY=SECRET).page
-    (finding,) = among(page["findings"], "keys", "MOONSHOT_API_KEY")
+def test_a_model_that_cannot_be_one_is_a_warning_and_is_not_repeated(tmp_path: Path) -> None:
+    said = with_environment("--root", tmp_path, "--json", EVALUATOR_MODEL=SECRET, MOONSHOT_API_KEY=SECRET)
+    (finding,) = among(said.page["findings"], "keys", "EVALUATOR_MODEL")
     assert finding["state"] == "warning"
-    assert "OPENAI_API_KEY" in finding["advice"]
-    both = with_environment("--root", tmp_path, "--json", MOONSHOT_API_KEY=SECRET, OPENAI_API_KEY=SECRET).page
-    assert {finding["state"] for finding in among(both["findings"], "keys")} == {"ok"}
+    assert "not a model such as anthropic:NAME" in finding["found"]
+    assert SECRET[:6] not in said.out + said.err
+    (finding,) = among(said.page["findings"], "keys", "MOONSHOT_API_KEY")
+    assert (finding["state"], finding["found"]) == ("ok", "set in the environment")
 
 
 @pytest.mark.parametrize("url", ["", "api.example.com/v1", "http://[", "http://a:b/", "ftp://host/"])

@@ -87,7 +87,8 @@ def test_run_takes_the_choices_into_its_configuration(toy: Toy, tmp_path: Path) 
     config = json.loads((tmp_path / "chosen" / "config.json").read_text())["config"]
     assert (config["iterations"], config["candidates_per_round"], config["patience"]) == (1, 3, 2)
     assert (config["concurrency"], config["trials"], config["limit"], config["seed"]) == (2, 2, 2, 7)
-    assert config["budget"] == {"calls": 99, "candidates": 5, "case_evaluations": 500, "tokens": 9999, "usd": None}
+    bounds = {"calls": 99, "candidates": 5, "case_evaluations": 500, "tokens": 9999, "usd": None}
+    assert config["budget"] == {**bounds, "roles": {}}
     assert config["prices"] == {"openai:x": [1.0, 2.0]}
     assert config["domain"] == str(toy.folder)
 

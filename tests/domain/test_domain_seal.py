@@ -21,11 +21,11 @@ from run_kit import Toy, harness, recorded, searched, write_toy
 from metaharness.errors import DomainError, UsageError
 from metaharness.holdout import sealed_fingerprints, sealed_size
 from metaharness.loading import load_domain
+from metaharness.machine.interpreter import find_interpreter
 from metaharness.proposers.scripted import ScriptedProposer
 from metaharness.records import Proposal
 from metaharness.run import Round
 from metaharness.run.ground import hashes, prepare
-from metaharness.sandbox.interpreter import find_interpreter
 from metaharness.sealing import Outcome, export_cases, import_cases, seal, unseal
 from metaharness.seals import FoundSeal, find_seal, sealed_root
 from metaharness.testing import check_domain

@@ -17,10 +17,10 @@ import metaharness
 from metaharness import production
 
 LAYERS = {
-    0: ("errors", "messages", "limits", "records", "configuration"),
-    1: ("domain", "harness", "loading", "fingerprints", "seals", "marks", "scaffold", "pages"),
-    2: ("store", "gateway", "sandbox", "scoring"),
-    3: ("evaluation", "holdout", "history", "finding", "leaks", "production", "exported"),
+    0: ("errors", "messages", "limits", "records", "configuration", "openings", "variables"),
+    1: ("domain", "harness", "loading", "fingerprints", "seals", "marks", "scaffold", "pages", "machine", "ungroup"),
+    2: ("store", "gateway", "sandbox", "jail", "scoring"),
+    3: ("evaluation", "holdout", "history", "memory", "finding", "leaks", "production", "exported", "lineage"),
     4: ("run",),
     5: ("tools",),
     6: ("search", "proposers", "testing", "attacks", "exporting", "doctor", "sealing"),
@@ -33,10 +33,14 @@ SIDEWAYS = {
     ("records", "limits"): "a plan says what its evaluation may use",
     ("configuration", "errors"): "what a person has chosen wrongly is wrong usage",
     ("configuration", "messages"): "it names the models of a run",
+    ("openings", "messages"): "what is written of a test is a record",
+    ("openings", "records"): "it holds estimates and verdicts",
     ("configuration", "records"): "`config.json` is a record beside the others",
+    ("variables", "errors"): "a file that cannot be read is told",
     ("limits", "messages"): "limits travel as every record does",
     ("loading", "domain"): "it loads domains",
     ("fingerprints", "domain"): "it takes the fingerprints of cases",
+    ("memory", "history"): "lessons are read from what runs have come to",
     ("seals", "domain"): "it holds cases of a domain",
     ("seals", "fingerprints"): "it holds the fingerprints of those cases",
     ("scaffold", "loading"): "it copies an example that comes with the package",
@@ -71,7 +75,10 @@ ALSO_IMPORTED = {
     "metaharness/gateway/providers/anthropic.py": ("anthropic",),  # the extra of that name
     "metaharness/gateway/providers/openai.py": ("openai",),  # the extra of that name
     "metaharness/cli/serve.py": ("mcp_server",),  # the server beside this package, which imports it
-    "metaharness/cli/search.py": ("mcp_server",),  # for proposers whose agent speaks MCP
+    "metaharness/cli/searching.py": ("mcp_server",),  # for proposers whose agent speaks MCP
+    "metaharness/cli/run_file.py": ("yaml",),  # pyyaml
+    "metaharness/cli/configured.py": ("yaml",),  # pyyaml
+    "metaharness/variables.py": ("dotenv",),  # python-dotenv
     "metaharness/store/trace_file.py": ("pydantic_core",),  # as below
     "metaharness/store/encoding.py": ("pydantic_core",),  # comes with pydantic, which asks for one exact version of it
 }

@@ -73,6 +73,7 @@ BROAD = {
     ("metaharness/loading.py", "_import_file"): "a domain's own code: its failure is a DomainError with the cause",
     ("metaharness/loading.py", "_from_module"): "a domain's own code: its failure is a DomainError with the cause",
     ("metaharness/loading.py", "_made"): "a domain's own code: its failure is a DomainError with the cause",
+    ("metaharness/proposers/agent_sdk.py", "_let_go"): "a client that cannot be asked to stop is ended all the same",
     ("metaharness/search.py", "_write"): "whatever a proposer does is a fact about its round",
     ("metaharness/tools/seat.py", "seated.working"): "the same, of an agent that works with the tools",
     (

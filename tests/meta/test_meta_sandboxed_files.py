@@ -16,7 +16,7 @@ NEWER_THAN_OLDEST = {"tomllib"}
 
 CLIENTS = ("following", "transports", "chat", "responses", "messages")
 SANDBOXED = (
-    *("sandbox/worker.py", "sandbox/guard.py", "sandbox/telling.py", "harness.py"),
+    *("sandbox/worker.py", "sandbox/guard.py", "sandbox/telling.py", "harness.py", "jail/relay.py"),
     *(f"sandbox/clients/{name}.py" for name in CLIENTS),
 )
 

@@ -18,6 +18,9 @@ STORE = "metaharness/store/"
 """Implements the folder `sealed/` without knowing what lies in it."""
 HOLDOUT = "metaharness/holdout.py"
 
+TRANSFER = "metaharness/run/transfer.py"
+"""The only one that asks for what lies in `sealed/transfer/`; the cases themselves it has from holdout."""
+
 TAKES_A_SPLIT = {"Split", "cases", "split_cases", "prepare", "Ground", "_listed"}
 """Calls in which the text `test` stands for the split: `Split` is a StrEnum, so a plain text does as well."""
 
@@ -98,9 +101,11 @@ def _opens_the_store(node: ast.AST) -> str | None:
     match node:
         case ast.Attribute(attr="sealed"):
             return ".sealed"
+        case ast.Attribute(attr="transfers"):
+            return ".transfers"
         case ast.Name(id="Sealed") | ast.Attribute(attr="Sealed") | ast.alias(name="Sealed"):
             return "Sealed"
-        case ast.Call(func=ast.Name(id="getattr"), args=[_, ast.Constant(value="sealed" | "TEST"), *_]):
+        case ast.Call(func=ast.Name(id="getattr"), args=[_, ast.Constant(value="sealed" | "transfers" | "TEST"), *_]):
             return "getattr"
     return None
 
@@ -111,6 +116,7 @@ def test_no_module_but_holdout_touches_the_test_split() -> None:
         for module in modules(PACKAGE)
         if module.place not in (DEFINES, HOLDOUT) and not module.place.startswith(STORE)
         for line, what in uses(module.tree)
+        if (module.place, what) != (TRANSFER, ".transfers")
     }
     assert found == set(), "ask holdout.py for what is needed: only values leave it"
 
@@ -120,7 +126,8 @@ def test_holdout_does_and_the_store_does_not_know_what_a_split_is() -> None:
     place = {module.place: module for module in modules(PACKAGE)}
     assert {what for _, what in uses(place[HOLDOUT].tree)} == {"Split.TEST", ".sealed", "Sealed"}
     in_store = {what for name, module in place.items() if name.startswith(STORE) for _, what in uses(module.tree)}
-    assert in_store == {".sealed", "Sealed"}
+    assert in_store == {".sealed", ".transfers", "Sealed"}
+    assert {what for _, what in uses(place[TRANSFER].tree)} == {".transfers"}
     assert [what for _, what in uses(place[DEFINES].tree)] == []
 
 
@@ -159,6 +166,7 @@ def test_examples_say_only_where_the_test_split_lies() -> None:
         "store.sealed.opening()",
         "sealed = run.store.sealed",
         "getattr(store, 'sealed')",
+        "run.store.transfers.cell(name, {}, None)",
         "from metaharness.store import Sealed",
         "from metaharness.store.sealed import Sealed as Folder",
         "import metaharness.store as s\ns.Sealed(access)",

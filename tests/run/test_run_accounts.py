@@ -15,7 +15,7 @@ from wire_server import Received, Reply, WireServer, serve
 
 from metaharness.messages import ModelSpec
 from metaharness.records import Proposal
-from metaharness.run import Finishing, Run
+from metaharness.run import Finishing, Run, fork
 from metaharness.run.accounts import read_cost
 from metaharness.run.outside import add
 
@@ -82,7 +82,9 @@ def journalled(run: Path) -> Sums:
 def traced(run: Path) -> Sums:
     """Over all attempts; a call that a later attempt got from the journal is in both, and counts once."""
     found: dict[str, tuple[str, dict[str, Any]]] = {}
-    for file in [*run.glob("iterations/*/*_trace.jsonl"), *run.glob("sealed/*/*_trace.jsonl")]:
+    own = [one.number for one in recorded(run) if not one.is_inherited]
+    searched = [file for number in own for file in run.glob(f"iterations/{number:03d}/*_trace.jsonl")]
+    for file in [*searched, *run.glob("partial/*/*_trace.jsonl"), *run.glob("sealed/*/*_trace.jsonl")]:
         for line in lines(file):
             for call in line["calls"]:
                 whose = [str(file.parent), line["case_id"], line["trial"], call["door"], call["ordinal"]]
@@ -142,6 +144,7 @@ async def test_ledger_journal_traces_and_cost_agree_after_failures_retries_resum
         moody.well = True
         async with Run.open(run) as by_hand:
             await add(by_hand, Proposal(files={"harness.py": harness("ok")}, name="mine"))
+            await by_hand.evaluate_cases(harness("plain"), by_hand.partial.case_ids[:3])
         await finish(Run.open(run))  # asks what is still missing
         assert all(iteration.state == "complete" for iteration in recorded(run))
         assert any("refused" in iteration.score.statuses for iteration in recorded(run) if iteration.score)
@@ -150,9 +153,33 @@ async def test_ledger_journal_traces_and_cost_agree_after_failures_retries_resum
         with Finishing.open(run) as finishing:
             assert await finishing.run() is not None
             assert_one_story(run, finishing.spent.model_dump())
+            counted = read_cost(recorded(run))["spent"]["case_evaluations"]
+            assert finishing.spent.case_evaluations == counted
     rows = {(row["iteration"], row["sealed"]): row["calls"] for row in read_cost(recorded(run))["by_iteration"]}
-    assert {number for number, _ in rows} == {0, 1, 2, 3, 4}
+    assert {number for number, _ in rows} == {0, 1, 2, 3, 4, None}, "None: what was evaluated beside the iterations"
     assert [number for number, sealed in rows if sealed], "the sealed test has rows of its own"
+
+
+async def test_the_story_of_a_fork_is_that_of_what_it_has_not_inherited(tmp_path: Path) -> None:
+    moody = Moody()
+    toy = write_toy(
+        tmp_path / "domain", cases=4, proposals={"1_other.py": harness("other"), "2_x.py": PROPOSALS["05_bad.py"]}
+    )
+    (toy.folder / "evaluator.py").write_text(JUDGED)
+    with serve(moody) as server:
+        await finish(Run.create(config_for(server, toy), tmp_path / "runs", name="run"))
+        moody.well = True
+        run = fork(tmp_path / "runs" / "run", 2, name="fork", changes={"iterations": 1}).store.path
+        assert_one_story(run)
+        again = Run.open(run)
+        await finish(again)
+        assert_one_story(run, again.spent.model_dump())
+        assert again.spent.candidates == 1
+        with Finishing.open(run) as finishing:
+            assert await finishing.run() is not None
+            assert_one_story(run, finishing.spent.model_dump())
+    rows = [(row["iteration"], row["sealed"]) for row in read_cost(recorded(run))["by_iteration"]]
+    assert [number for number, sealed in rows if not sealed] == [3]
 
 
 async def test_the_day_of_a_call_is_that_of_utc(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from run_kit import Toy, finish, harness, lines, proposals_of, recorded, say, se
 
 from metaharness.configuration import Budget
 from metaharness.errors import UsageError
-from metaharness.gateway.budget import DEFAULT_MAX_TOKENS
+from metaharness.gateway.estimates import DEFAULT_MAX_TOKENS
 from metaharness.messages import ModelSpec
 from metaharness.proposers.scripted import ScriptedProposer
 from metaharness.run import Run
@@ -177,6 +177,7 @@ def test_where_too_little_is_left_for_finish_the_search_stops_at_once_and_that_i
     (state,) = said.page["budget"]
     assert state == {
         "bound": "calls",
+        "role": None,
         "limit": BASELINES + TEST,
         "spent": BASELINES,
         "unspent": TEST,

@@ -23,7 +23,7 @@ from run_kit import (
 from metaharness.errors import ConfigurationError, MetaharnessError, UsageError
 from metaharness.history import History
 from metaharness.messages import ModelSpec
-from metaharness.proposers import check_proposer
+from metaharness.proposers import PROPOSERS, check_proposer
 from metaharness.proposers.scripted import ScriptedProposer
 from metaharness.records import Proposal
 from metaharness.run import Round
@@ -168,7 +168,7 @@ async def test_an_error_that_no_further_round_can_mend_ends_the_search(toy: Toy,
 def test_an_unknown_proposer_is_refused_by_name(toy: Toy) -> None:
     with pytest.raises(UsageError, match="no proposer 'oracle'") as raised:
         check_proposer(toy.config(proposer="oracle"))
-    assert raised.value.hint == "valid: scripted, agent"
+    assert raised.value.hint == f"valid: {', '.join(PROPOSERS)}"
 
 
 # --- budgets ----------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ import pytest
 
 from metaharness.doctor.findings import Finding
 from metaharness.doctor.workers import contained, environments
-from metaharness.sandbox.advising import PROFILE, READY, Machine, best_command, look
+from metaharness.machine.advising import PROFILE, READY, Machine, best_command, look
 from metaharness.sandbox.choosing import Tried, way_out
 
 RESTRICTED = "proc/sys/kernel/apparmor_restrict_unprivileged_userns"

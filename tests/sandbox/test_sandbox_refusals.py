@@ -13,10 +13,11 @@ import pytest
 from sandbox_kit import inside, needs_bubblewrap
 
 from metaharness.errors import SandboxError
+from metaharness.machine import bubblewrap as finding
+from metaharness.machine.interpreter import find_interpreter
 from metaharness.sandbox import bubblewrap, probing, seatbelt
 from metaharness.sandbox.bubblewrap import BubblewrapSandbox
 from metaharness.sandbox.command import CommandSandbox
-from metaharness.sandbox.interpreter import find_interpreter
 from metaharness.sandbox.landlock import LandlockSandbox, landlock_abi
 from metaharness.sandbox.probing import weaknesses
 from metaharness.sandbox.protocol import encode
@@ -43,7 +44,7 @@ def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The one folder in which bubblewrap is looked for."""
     folder = tmp_path / "programs"
     folder.mkdir()
-    monkeypatch.setattr(bubblewrap, "places", lambda: str(folder))
+    monkeypatch.setattr(finding, "places", lambda: str(folder))
     return folder
 
 

@@ -14,6 +14,7 @@ from sandbox_kit import inside, needs_bubblewrap
 from metaharness.attacks.several import WORKS
 from metaharness.configuration import RunConfig
 from metaharness.errors import SandboxError
+from metaharness.machine.together import can_be_watched, resident, tree
 from metaharness.messages import ModelSpec
 from metaharness.records import Limits
 from metaharness.run.standalone import evaluate_harness
@@ -23,7 +24,6 @@ from metaharness.sandbox.bubblewrap import BubblewrapSandbox
 from metaharness.sandbox.choosing import tried
 from metaharness.sandbox.probing import weaknesses
 from metaharness.sandbox.process import ProcessSandbox
-from metaharness.sandbox.together import can_be_watched, resident, tree
 from metaharness.testing import check_sandbox
 
 

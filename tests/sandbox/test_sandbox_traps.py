@@ -128,7 +128,7 @@ FORBIDDEN = """
 import json
 from metaharness.errors import SandboxError
 from metaharness.sandbox import open_sandbox
-from metaharness.sandbox.advising import look
+from metaharness.machine.advising import look
 from metaharness.sandbox.choosing import tried
 name = open_sandbox("auto").name
 try:

@@ -12,6 +12,7 @@ import pytest
 from run_kit import SYNTAX_ERROR, Toy, harness, lines, say, write_toy
 from tools_kit import CASES, ERAS, Agent, begun, inside, outside, settings, working
 
+from metaharness.run import fork
 from metaharness.tools import Settings
 
 
@@ -47,6 +48,21 @@ async def test_the_scoreboard_shows_budget_incumbent_and_verdicts(toy: Toy, tmp_
     assert "indecisive" in text or "better" in text
     assert "candidates: 1 of 30 handed in" in text
     assert "case evaluations" in text
+
+
+async def test_a_fork_says_where_it_comes_from_and_what_it_was_made_for(toy: Toy, tmp_path: Path) -> None:
+    async with begun(settings(toy, tmp_path / "runs")) as agent:
+        await agent.evaluated("other")
+    note = "Shorter prompts;\nleave the rest."
+    fork(tmp_path / "runs" / "first", 2, name="second", note=note)
+    async with working(settings(toy, tmp_path / "runs", run="second")) as agent:
+        for tool in ("describe_domain", "scoreboard"):
+            said = await agent.text(tool)
+            assert "forked from first at iteration 002; 000 to 002 are inherited\n" in said
+            assert f"note on this fork: {note}\n" in said
+            assert "candidates: 0 of 30 handed in" in said
+        assert (await agent.evaluated("good"))["iteration"] == 3
+        assert "candidates: 1 of 30 handed in" in await agent.text("scoreboard")
 
 
 async def test_iterations_are_listed_with_what_became_of_them(agent: Agent) -> None:

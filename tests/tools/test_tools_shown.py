@@ -117,9 +117,10 @@ async def pages(folder: Path, level: Shown) -> str:
     toy = write_toy(folder / "domain", cases=4, baselines={"a.py": harness("plain"), "b.py": harness("long")})
     config = toy.config(history=level, iterations=4, concurrency=1, max_failed_rounds=1)
     async with Run.create(config, folder / "runs", name="run") as run:
-        with Workspace(run) as workspace:
-            looks = Looks(run, workspace)
-            await search(run, looks)
+        looks = Looks(run, Workspace(run))
+        await search(run, looks)
+    looks.workspace.remove()
+    assert not looks.workspace.folder.exists()
     return masked("\n".join(looks.pages) + "\n", folder)
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from importlib import import_module
 from typing import Any, Protocol, cast
 from urllib.parse import urlsplit
 
+from metaharness import variables
 from metaharness.errors import UsageError
 from metaharness.messages import Completion, ModelRequest, ModelSpec
 from metaharness.records import Role
@@ -96,7 +96,7 @@ def address(spec: ModelSpec) -> str | None:
     """Where a model is really asked, as its SDK decides: the base URL, or that of the environment; None: its own."""
     if spec.provider in IN_PROCESS:
         return None
-    return spec.base_url or os.environ.get(f"{spec.provider.upper()}_BASE_URL") or None
+    return spec.base_url or variables.get(f"{spec.provider.upper()}_BASE_URL") or None
 
 
 def _module(provider: str) -> Any:

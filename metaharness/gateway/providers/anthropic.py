@@ -6,9 +6,11 @@ system prompt, and a JSON schema for the answer becomes `output_config`.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
-from metaharness.gateway.budget import DEFAULT_MAX_TOKENS
+from metaharness.gateway.estimates import DEFAULT_MAX_TOKENS
+from metaharness.gateway.providers import address
 from metaharness.gateway.providers.remote import (
     MAX_RETRIES,
     Endpoint,
@@ -16,6 +18,7 @@ from metaharness.gateway.providers.remote import (
     checked_tools,
     extra_parameters,
     field,
+    key_variable,
     load_sdk,
     read_key,
     refused,
@@ -49,12 +52,10 @@ class AnthropicProvider:
         Raises:
             ConfigurationError: The package or the key is missing.
         """
-        sdk = load_sdk("anthropic")
-        key = read_key(KEY)
+        sdk, self._client = open_client(spec)
         self._model = spec.name
-        self._client = sdk.AsyncAnthropic(api_key=key, base_url=spec.base_url, max_retries=MAX_RETRIES)
         create = self._client.messages.with_raw_response.create
-        self._endpoint = Endpoint(sdk, sdk.AnthropicError, create, KEY)
+        self._endpoint = Endpoint(sdk, sdk.AnthropicError, create, key_variable(KEY, address(spec)))
 
     async def complete(self, request: ModelRequest, *, deadline: float) -> Completion:
         """Answer one request."""
@@ -69,6 +70,21 @@ class AnthropicProvider:
 
 
 open_model = AnthropicProvider
+
+
+def open_client(spec: ModelSpec, *, retries: int = MAX_RETRIES) -> tuple[Any, Any]:
+    """The SDK, and its client for the endpoint of a model; nothing is sent.
+
+    Args:
+        spec: The model.
+        retries: How often the client asks again, with growing pauses, where the endpoint is busy or cannot be reached.
+
+    Raises:
+        ConfigurationError: The package or the key is missing.
+    """
+    sdk = load_sdk("anthropic")
+    url = address(spec)
+    return sdk, sdk.AsyncAnthropic(api_key=read_key(key_variable(KEY, url)), base_url=url, max_retries=retries)
 
 
 def request_parameters(request: ModelRequest) -> dict[str, Any]:
@@ -96,8 +112,6 @@ def request_parameters(request: ModelRequest) -> dict[str, Any]:
 def read_message(body: Any) -> Completion:
     """The answer in the provider-neutral form. Thinking and other blocks are left out."""
     blocks = body["content"]
-    usage = body["usage"]
-    read, written = usage.get("cache_read_input_tokens") or 0, usage.get("cache_creation_input_tokens") or 0
     return Completion(
         text="".join(block["text"] for block in blocks if block["type"] == "text"),
         tool_calls=[
@@ -106,14 +120,20 @@ def read_message(body: Any) -> Completion:
             if block["type"] == "tool_use"
         ],
         stop_reason=_STOP_REASONS.get(body.get("stop_reason") or "", "end_turn"),
-        usage=Usage(
-            input_tokens=usage["input_tokens"] + read + written,
-            output_tokens=usage["output_tokens"],
-            cache_read_tokens=read,
-            cache_write_tokens=written,
-            cache_write_1h_tokens=(usage.get("cache_creation") or {}).get("ephemeral_1h_input_tokens") or 0,
-        ),
+        usage=read_usage(body["usage"]),
         model=body.get("model") or "",
+    )
+
+
+def read_usage(usage: Mapping[str, Any]) -> Usage:
+    """What an answer has used; what went through the provider's cache is part of the input."""
+    read, written = usage.get("cache_read_input_tokens") or 0, usage.get("cache_creation_input_tokens") or 0
+    return Usage(
+        input_tokens=usage["input_tokens"] + read + written,
+        output_tokens=usage["output_tokens"],
+        cache_read_tokens=read,
+        cache_write_tokens=written,
+        cache_write_1h_tokens=(usage.get("cache_creation") or {}).get("ephemeral_1h_input_tokens") or 0,
     )
 
 

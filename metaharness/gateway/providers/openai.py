@@ -7,11 +7,11 @@ move to the user message after them, and the flag `is_error` of a tool result ha
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable
 from typing import Any
 
 from metaharness.errors import ModelFailure
+from metaharness.gateway.providers import address
 from metaharness.gateway.providers.remote import (
     MAX_RETRIES,
     MESSAGE_CHARS,
@@ -22,6 +22,7 @@ from metaharness.gateway.providers.remote import (
     failure_kind,
     field,
     is_loopback,
+    key_variable,
     load_sdk,
     read_key,
     refused,
@@ -52,14 +53,15 @@ class OpenAIProvider:
             ConfigurationError: The package or the key is missing.
         """
         sdk = load_sdk("openai")
-        local = is_loopback(spec.base_url or os.environ.get("OPENAI_BASE_URL"))
-        key = read_key(KEY, placeholder="unused" if local else None)
+        url = address(spec)
+        variable = key_variable(KEY, url)
+        key = read_key(variable, placeholder="unused" if is_loopback(url) else None)
         self._model = spec.name
-        self._client = sdk.AsyncOpenAI(api_key=key, base_url=spec.base_url, max_retries=MAX_RETRIES)
+        self._client = sdk.AsyncOpenAI(api_key=key, base_url=url, max_retries=MAX_RETRIES)
         official = self._client.base_url.host == OFFICIAL_HOST
         self._max_tokens = "max_completion_tokens" if official else "max_tokens"
         create = self._client.chat.completions.with_raw_response.create
-        self._endpoint = Endpoint(sdk, sdk.OpenAIError, create, KEY)
+        self._endpoint = Endpoint(sdk, sdk.OpenAIError, create, variable)
 
     async def complete(self, request: ModelRequest, *, deadline: float) -> Completion:
         """Answer one request."""

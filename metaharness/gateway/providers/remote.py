@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import inspect
 import ipaddress
-import os
 import re
 from collections.abc import Callable, Iterable, Mapping
 from importlib import import_module, metadata
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
+from metaharness import variables
 from metaharness.errors import ConfigurationError, FailureKind, ModelFailure
 from metaharness.gateway.deadline import within
 from metaharness.gateway.providers.installing import install_command
@@ -25,6 +25,8 @@ MAX_RETRIES = 2
 """The SDKs' own retries on 408, 409, 429, 5xx and connection errors, inside the deadline of the call."""
 MESSAGE_CHARS = 2_000
 """A provider's error message is cut to this length."""
+MOONSHOT_HOSTS = ("api.moonshot.ai", "api.moonshot.cn")
+MOONSHOT_KEY = "MOONSHOT_API_KEY"
 BLOCKS = ("text", "image", "tool_use", "tool_result")
 CLOSED: frozenset[str] = frozenset(
     {
@@ -74,10 +76,24 @@ def read_key(variable: str, *, placeholder: str | None = None) -> str:
     Raises:
         ConfigurationError: The variable is not set.
     """
-    key = os.environ.get(variable) or placeholder
+    key = variables.get(variable) or placeholder
     if not key:
         raise ConfigurationError(f"no key: {variable} is not set", hint=f"export {variable}=...")
     return key
+
+
+def key_variable(own: str, url: str | None) -> str:
+    """The variable with the key for an address: its own for Moonshot, so that no service gets the key of another.
+
+    Args:
+        own: The variable of the provider whose wire format is spoken.
+        url: Where the model is asked; None is that provider's own address.
+    """
+    try:
+        host = urlsplit(url).hostname if url else None
+    except ValueError:
+        return own  # no address at all; whoever opens it is told
+    return MOONSHOT_KEY if host in MOONSHOT_HOSTS else own
 
 
 def is_loopback(base_url: str | None) -> bool:
@@ -205,7 +221,7 @@ class Endpoint:
         arguments = {name: value for name, value in parameters.items() if name in self._known}
         body = {name: value for name, value in parameters.items() if name not in self._known}
         with within(deadline):
-            response = await self._send(
+            response = await self.send(
                 {**arguments, "extra_body": body or None, "extra_headers": headers, "timeout": deadline}
             )
         try:
@@ -215,7 +231,12 @@ class Endpoint:
                 "infrastructure", f"the answer is not in the provider's format: {error}"[:MESSAGE_CHARS]
             ) from error
 
-    async def _send(self, arguments: dict[str, Any]) -> Any:
+    async def send(self, arguments: dict[str, Any]) -> Any:
+        """Call the method with arguments of its own.
+
+        Raises:
+            ModelFailure: It has failed.
+        """
         try:
             return await self._create(**arguments)
         except self._status_error as error:

@@ -49,10 +49,18 @@ def can_be_watched(pid: int) -> bool:
 class Watchdog:
     """Watches one tree of processes until it is told to stop."""
 
-    def __init__(self, pid: int, most: int, end: Callable[[int], None]) -> None:
-        """`end` is called once, with the bytes that were found, as soon as they are more than `most`."""
+    def __init__(self, pid: int, most: int, end: Callable[[int, int], None], *, processes: int | None = None) -> None:
+        """`end` is called once, with the bytes and the number of processes that were found, when they are too much.
+
+        Args:
+            pid: Of the first process.
+            most: How many bytes they may take together.
+            end: What ends them.
+            processes: How many there may be; None: something else bounds them.
+        """
         self._pid = pid
         self._most = most
+        self._processes = processes
         self._end = end
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True, name="memory of a worker")
@@ -69,9 +77,9 @@ class Watchdog:
 
     def _run(self) -> None:
         while not self._stop.wait(INTERVAL):
-            taken = sum(resident(pid) or 0 for pid in tree(self._pid))
-            if taken > self._most:
-                self._end(taken)
+            found = [resident(pid) or 0 for pid in tree(self._pid)]
+            if sum(found) > self._most or (self._processes is not None and len(found) > self._processes):
+                self._end(sum(found), len(found))
                 return
 
 

@@ -127,6 +127,12 @@ def best_command(machine: Machine) -> str | None:
     return _allow(machine)
 
 
+def or_else(machine: Machine, otherwise: str) -> str:
+    """A hint: the best command for this machine where one is known, and what else can be done."""
+    best = best_command(machine)
+    return f"{best}; or {otherwise}" if best else otherwise
+
+
 def _install(machine: Machine) -> str:
     if machine.installer is None:
         return "install bubblewrap 0.7 or later with whatever installs packages here"

@@ -12,9 +12,9 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from importlib.util import MAGIC_NUMBER
-from pathlib import Path
 
 from metaharness.errors import SandboxError
+from metaharness.machine.mounting import to_mount
 
 SYSTEM = (
     "/lib",
@@ -34,7 +34,6 @@ ASK = (
 )
 ASK_SECONDS = 60.0
 CHECK = "check Domain.python: it must be the path of a Python 3.9 or later"
-MOST_LINKS = 200
 
 
 @dataclass(frozen=True)
@@ -78,12 +77,9 @@ def _found(python: str | None, further: tuple[str, ...]) -> Interpreter:
     wanted = [executable, *SYSTEM, *further]
     wanted += [f"{prefix}/{name}" for prefix in prefixes for name in OF_A_PREFIX]
     wanted += ["/nix/store"] if "/nix/store" in prefixes else []
-    links: dict[str, str] = {}
-    reals = sorted({_followed(path, links) for path in wanted if Path(path).exists()})
-    paths = [path for path in reals if not _beneath(path, reals)]
+    paths, outside = to_mount(wanted)
     flags = ("-s", "-S") if python is None else ("-s",)
-    outside = tuple((link, target) for link, target in sorted(links.items()) if not _beneath(link, paths))
-    return Interpreter((executable, *flags), magic == MAGIC_NUMBER.hex(), tuple(paths), outside)
+    return Interpreter((executable, *flags), magic == MAGIC_NUMBER.hex(), paths, outside)
 
 
 def _asked(python: str) -> list[str]:
@@ -105,24 +101,3 @@ def _asked(python: str) -> list[str]:
         ) from None
     except (OSError, subprocess.SubprocessError, ValueError) as error:
         raise SandboxError(f"cannot start {python}: {error}", hint=CHECK) from error
-
-
-def _followed(path: str, links: dict[str, str]) -> str:
-    """The path without symbolic links; those on the way are added to `links`."""
-    done, left = Path("/"), list(Path(path).parts)
-    while left:
-        part = left.pop(0)
-        here = done / part
-        if part == "..":
-            done = done.parent
-        elif here.is_symlink() and len(links) < MOST_LINKS:
-            target = here.readlink()
-            links[str(here)] = str(target)
-            left = [*target.parts, *left]  # an absolute target begins with "/", which starts over
-        else:
-            done = here
-    return str(done)
-
-
-def _beneath(path: str, folders: list[str]) -> bool:
-    return any(path.startswith(folder.rstrip("/") + "/") for folder in folders)

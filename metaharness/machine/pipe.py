@@ -22,18 +22,18 @@ class Pipe(ByteStream):
 
     async def receive(self, max_bytes: int = 65536) -> bytes:
         """What has arrived; see `anyio.abc.ByteStream`."""
-        await anyio.lowlevel.checkpoint()
-        while True:
+        while self._raw.fileno() != -1:
+            await anyio.wait_readable(self._raw)  # first: mostly nothing is there yet
             try:
                 data = self._raw.recv(max_bytes)
             except BlockingIOError:
-                await anyio.wait_readable(self._raw)
+                continue
             except OSError as error:
                 raise self._ended() from error
-            else:
-                if not data:
-                    raise anyio.EndOfStream
-                return data
+            if not data:
+                raise anyio.EndOfStream
+            return data
+        raise anyio.ClosedResourceError
 
     async def send(self, item: bytes) -> None:
         """Send all of it; see `anyio.abc.ByteStream`."""

@@ -1,0 +1,1 @@
+"""What this machine has that sandboxes and the jail both need: interpreters, bubblewrap, processes and their memory."""
