@@ -1,10 +1,10 @@
 """An unattended run beside gepa and openevolve: what a candidate costs when model and evaluator answer at once.
 
 20 rounds of 3 candidates with the proposer `chat`, whose model is a stand-in that writes a new harness at once. First
-without workers: what the engine adds to a candidate (prompt, parsing, files, journal, traces of 50 cases, verdicts) beyond
-the stand-ins' own time, at the beginning and at the end. Then whole, with candidates in processes in the strongest sandbox
-that works here. The peers get as many candidates, the same 50 cases where they have cases, and the same evaluator; they
-run candidates in their own process (gepa) or in worker processes without a sandbox (openevolve).
+without workers: what the engine adds to a candidate (prompt, parsing, files, journal, traces of 50 cases, verdicts)
+beyond the stand-ins' own time, at the beginning and at the end. Then whole, with candidates in processes in the
+strongest sandbox that works here. The peers get as many candidates, the same evaluator, and the same 50 cases where
+they have cases; they run candidates in their own process (gepa) or in two processes without a sandbox (openevolve).
 
     uv run python benchmarks/unattended.py
     uv run --with gepa==0.1.4 --with openevolve==0.4.0 python benchmarks/unattended.py      with the peers beside it
@@ -20,6 +20,7 @@ import os
 import statistics
 import tempfile
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -76,13 +77,14 @@ def source(number: int) -> str:
 
 def answer(number: int) -> str:
     """A candidate as `chat` reads it."""
-    return f"ANSWER\n```python\n{source(number)}```"
+    about = f"## Candidate: number {number}\nhypothesis: it answers as the one before does"
+    return f"{about}\n\n```python harness.py\n{source(number)}```\n"
 
 
 def evaluate(text: str) -> float:
     """The trivial evaluator of all: the share of 50 cases that a harness gets right, run in this process."""
     scope: dict[str, Any] = {}
-    exec(text, scope)  # noqa: S102 - our own text
+    exec(text, scope)
     harness = scope["Harness"]()
     return statistics.fmean(case(harness, number) for number in range(CASES))
 
@@ -120,7 +122,7 @@ async def ours(*, sandbox: str | None) -> tuple[float, list[float]]:
 
 def gepa() -> float:
     """The same of gepa's optimize_anything; every candidate is as good as its parent, so all of them are accepted."""
-    from gepa.optimize_anything import EngineConfig, GEPAConfig, ReflectionConfig, optimize_anything
+    import gepa.optimize_anything as peer  # type: ignore[import-not-found] # noqa: PLC0415 - not always installed
 
     numbers, spent = itertools.count(1), [0.0]
 
@@ -133,22 +135,24 @@ def gepa() -> float:
     def grade(candidate: str, example: int) -> float:
         started = time.perf_counter()
         scope: dict[str, Any] = {}
-        exec(candidate, scope)  # noqa: S102 - our own text
+        exec(candidate, scope)
         value = case(scope["Harness"](), example)
         spent[0] += time.perf_counter() - started
         return value
 
     with tempfile.TemporaryDirectory() as folder:
-        engine = EngineConfig(
+        engine = peer.EngineConfig(
             run_dir=folder,
             max_candidate_proposals=CANDIDATES,
             acceptance_criterion="improvement_or_equal",
             parallel=False,
         )
-        config = GEPAConfig(engine=engine, reflection=ReflectionConfig(reflection_lm=write))
+        config = peer.GEPAConfig(engine=engine, reflection=peer.ReflectionConfig(reflection_lm=write))
         started = time.perf_counter()
         cases = list(range(CASES))
-        optimize_anything(source(0), evaluator=grade, dataset=cases, valset=cases, objective="accuracy", config=config)
+        peer.optimize_anything(
+            source(0), evaluator=grade, dataset=cases, valset=cases, objective="accuracy", config=config
+        )
         return 1_000 * (time.perf_counter() - started - spent[0]) / CANDIDATES
 
 
@@ -183,11 +187,11 @@ def evaluate(path):
 
 def openevolve() -> float:
     """The same of openevolve, its two workers included; its evaluation is not taken off, as workers do not tell."""
-    from openevolve import run_evolution
-    from openevolve.config import Config, LLMModelConfig
+    import openevolve as peer  # type: ignore[import-not-found] # noqa: PLC0415 - as above
+    import openevolve.config as peer_config  # type: ignore[import-not-found] # noqa: PLC0415 - as above
 
-    config = Config(max_iterations=CANDIDATES, diff_based_evolution=False, log_level="ERROR")
-    config.llm.models = [LLMModelConfig(name="writer", init_client=OpenEvolveWriter)]
+    config = peer_config.Config(max_iterations=CANDIDATES, diff_based_evolution=False, log_level="ERROR")
+    config.llm.models = [peer_config.LLMModelConfig(name="writer", init_client=OpenEvolveWriter)]
     config.llm.evaluator_models = list(config.llm.models)
     config.evaluator.parallel_evaluations = 2
     with tempfile.TemporaryDirectory() as folder:
@@ -195,7 +199,9 @@ def openevolve() -> float:
         evaluator.write_text(EVALUATOR)
         program = f"# EVOLVE-BLOCK-START\n{source(0)}# EVOLVE-BLOCK-END\n"
         started = time.perf_counter()
-        run_evolution(program, str(evaluator), config=config, iterations=CANDIDATES, output_dir=folder, cleanup=False)
+        peer.run_evolution(
+            program, str(evaluator), config=config, iterations=CANDIDATES, output_dir=folder, cleanup=False
+        )
         return 1_000 * (time.perf_counter() - started) / CANDIDATES
 
 
@@ -205,6 +211,7 @@ PEERS: dict[str, Callable[[], float]] = {"gepa": gepa, "openevolve": openevolve}
 def repeated(measure: Callable[[], float]) -> list[float]:
     """Several times, with what peers print left out."""
     logging.disable(logging.CRITICAL)
+    warnings.simplefilter("ignore")
     values = []
     for _ in range(REPETITIONS):
         with Path(os.devnull).open("w") as nowhere, contextlib.redirect_stdout(nowhere):
