@@ -92,9 +92,10 @@ class StoreError(MetaharnessError):
 class CorruptRecordError(StoreError):
     """A stored record is damaged. Nothing is skipped silently: the file is named, and the line where it is one."""
 
-    def __init__(self, path: object, line: int | None, reason: str) -> None:
+    def __init__(self, path: object, line: int | None, reason: str, *, instead: str = "begin a new run") -> None:
         where = f"{path}" if line is None else f"{path}, line {line}"
-        instead = "begin a new run" if line is None else "move the damaged line to another file and open the run again"
+        if line is not None:
+            instead = "move the damaged line to another file and open the run again"
         super().__init__(f"damaged record in {where}: {reason}", hint=f"restore the file from a copy, or {instead}")
         self.path = path
         self.line = line

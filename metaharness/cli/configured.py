@@ -16,6 +16,7 @@ from metaharness.cli.run_file import RunFile, faults_of
 from metaharness.configuration import AGENT, Budget, RunConfig, parse_objective
 from metaharness.errors import UsageError
 from metaharness.gateway.providers import parse_model
+from metaharness.messages import ModelSpec
 from metaharness.run.objectives import BUILT_IN
 from metaharness.run.recording import with_raised
 
@@ -98,27 +99,61 @@ class Flags:
         """The model of each role: an option, else the file, else a variable."""
         models = dict(values.get("models", {}))
         flags, proposer = self.models, self.proposer
-        target = flags.model or ("target" not in models and (variables.get(TARGET_VARIABLE) or "embedded:icl"))
-        if target:
-            models["target"] = options.model(target, flags.base_url).model_dump()
+        if flags.model:
+            models["target"] = options.model(flags.model, flags.base_url).model_dump()
+        elif "target" not in models:
+            found = of_variable(TARGET_VARIABLE, flags.base_url) or options.model("embedded:icl", flags.base_url)
+            models["target"] = found.model_dump()
         elif flags.base_url is not None:
             models["target"] = _elsewhere(models["target"], flags.base_url)
         if flags.judge is not None:
             same = flags.judge.partition(":")[0] == models["target"]["provider"]
             url = models["target"]["base_url"] if same else None
             models["judge"] = options.model(flags.judge, url).model_dump()
-        asked = proposer.proposer_model
-        if asked is None and "proposer" not in models and values.get("proposer", "scripted") not in NO_MODEL:
-            asked = variables.get(PROPOSER_VARIABLE)
-        if asked:
-            models["proposer"] = options.model(asked, proposer.proposer_base_url).model_dump()
-        elif proposer.proposer_base_url is not None:
-            if "proposer" not in models:
-                raise UsageError(
-                    "--proposer-base-url says where a model is, and none is named", hint="--proposer-model"
-                )
-            models["proposer"] = _elsewhere(models["proposer"], proposer.proposer_base_url)
-        return models
+        name, url = proposer.proposer_model, proposer.proposer_base_url
+        return with_proposer_model(models, values.get("proposer", "scripted"), name, url)
+
+
+def with_proposer_model(
+    models: Mapping[str, Any], proposer: str, name: str | None, base_url: str | None
+) -> dict[str, Any]:
+    """The models with that of the proposer: as it is named, else as they say, else as the variable says.
+
+    Args:
+        models: The model of each role, as data.
+        proposer: What writes candidates.
+        name: As `--proposer-model` names it; None where it does not.
+        base_url: Where it is, if not at its provider's own address.
+
+    Raises:
+        UsageError: It is no model, or there is none for the address.
+    """
+    found = None if name is None else options.model(name, base_url)
+    if found is None and "proposer" not in models and proposer not in NO_MODEL:
+        found = of_variable(PROPOSER_VARIABLE, base_url)
+    if found is not None:
+        return {**models, "proposer": found.model_dump()}
+    if base_url is None:
+        return dict(models)
+    if "proposer" not in models:
+        raise UsageError("--proposer-base-url says where a model is, and none is named", hint="--proposer-model")
+    return {**models, "proposer": _elsewhere(models["proposer"], base_url)}
+
+
+def of_variable(variable: str, base_url: str | None) -> ModelSpec | None:
+    """The model that a variable names; None where it names none.
+
+    Raises:
+        UsageError: It is no model; the variable is named, and where it is set.
+    """
+    name = variables.get(variable)
+    if not name:
+        return None
+    try:
+        return options.model(name, base_url)
+    except UsageError as error:
+        said = f"{variable}, of {variables.origin(variable)}: {error.message}"
+        raise UsageError(said, hint=error.hint) from error
 
 
 def given(group: Any) -> dict[str, Any]:

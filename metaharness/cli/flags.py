@@ -21,7 +21,10 @@ Patience = Annotated[int | None, typer.Option(min=1, help="Stop after so many ro
 ProposerName = Annotated[
     str, typer.Option("--proposer", "-p", help="What writes candidates: scripted, or agent (see `serve`).")
 ]
-RunId = Annotated[str | None, typer.Option("--name", help="The run's id. Default: the time.")]
+ProposerBaseUrl = Annotated[str | None, typer.Option(help="Another endpoint that speaks its wire format.")]
+RunId = Annotated[
+    str | None, typer.Option("--name", help="The run's id; -2, -3, ... is added when it is taken. Default: the time.")
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")]
 MaxCandidates = Annotated[int | None, typer.Option("--budget-candidates", min=0, help="At most so many candidates.")]
 MaxCases = Annotated[int | None, typer.Option("--budget-cases", min=0, help="At most so many case evaluations.")]
@@ -117,7 +120,7 @@ class ProposerFlags:
     proposer_model: Annotated[
         str | None, typer.Option(help="The model that writes, such as anthropic:NAME. Default: PROPOSER_MODEL.")
     ] = None
-    proposer_base_url: Annotated[str | None, typer.Option(help="Another endpoint that speaks its wire format.")] = None
+    proposer_base_url: ProposerBaseUrl = None
     proposer_command: Annotated[
         str | None, typer.Option(help="Starts the agent of the proposer `command`, such as 'codex exec -'.")
     ] = None

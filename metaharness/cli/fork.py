@@ -10,20 +10,14 @@ import typer
 
 from metaharness.cli import options
 from metaharness.cli.app import command
-from metaharness.cli.flags import (
-    MaxCalls,
-    MaxCandidates,
-    MaxCases,
-    MaxTokens,
-    MaxUsd,
-    Quiet,
-    budget,
-)
+from metaharness.cli.flags import BudgetFlags, ProposerBaseUrl, Quiet
+from metaharness.cli.grouping import grouped
 from metaharness.cli.searching import Session, record
 from metaharness.cli.text import counted, printable
 
 if TYPE_CHECKING:
     from metaharness.history import History
+    from metaharness.messages import ModelSpec
 
 Source = Annotated[str, typer.Argument(metavar="RUN", help="A run's id, its beginning or its path; or latest.")]
 At = Annotated[int, typer.Argument(metavar="ITERATION", min=0, help="The last iteration that the fork inherits.")]
@@ -38,6 +32,9 @@ PerRound = Annotated[
 ProposerName = Annotated[
     str | None, typer.Option("--proposer", "-p", help="What writes candidates. Default: that of the run.")
 ]
+ProposerModel = Annotated[
+    str | None, typer.Option(help="The model that writes. Default: that of the run, or PROPOSER_MODEL.")
+]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with the fork at once, as `resume` does.")]
 
 
@@ -45,21 +42,22 @@ Resume = Annotated[bool, typer.Option("--resume", help="Go on with the fork at o
     """
     metaharness fork batch 4 --note "Shorter prompts; leave retrieval as it is."
     metaharness fork batch 4 --name bolder --iterations 20 --budget-usd 5 --resume
+    metaharness fork batch 4 -p chat --proposer-model anthropic:claude-opus-4-5 --role-budget proposer:usd=5
     """
 )
+@grouped
 def fork(
     run_name: Source,
     iteration: At,
+    *,
+    budget: BudgetFlags,
     note: Note = "",
     name: ForkId = None,
     proposer: ProposerName = None,
+    proposer_model: ProposerModel = None,
+    proposer_base_url: ProposerBaseUrl = None,
     iterations: Candidates = None,
     candidates_per_round: PerRound = None,
-    budget_candidates: MaxCandidates = None,
-    budget_cases: MaxCases = None,
-    budget_calls: MaxCalls = None,
-    budget_tokens: MaxTokens = None,
-    budget_usd: MaxUsd = None,
     go_on: Resume = False,
     root: options.Root = options.DEFAULT_ROOT,
     quiet: Quiet = False,
@@ -79,17 +77,29 @@ def fork(
     source = History(RunStore.open(path, record=False))
     asked = {"proposer": proposer, "iterations": iterations, "candidates_per_round": candidates_per_round}
     changes = {field: value for field, value in asked.items() if value is not None}
+    changes["models"] = _models(source, proposer, proposer_model, proposer_base_url)
     made = make(
         path,
         iteration,
         note=note,
         name=name,
         changes={**changes, "iterations": _iterations(source, iteration, changes)},
-        raised=budget(budget_candidates, budget_cases, budget_calls, budget_tokens, budget_usd),
+        raised=budget.budget(),
     )
     _tell(made, as_json=as_json and not go_on, to_stderr=go_on)
     if go_on:
         record(partial(Run.open, made.store.path), Session(quiet=quiet), as_json=as_json)
+
+
+def _models(source: History, proposer: str | None, name: str | None, base_url: str | None) -> dict[Any, ModelSpec]:
+    """Those of the run; that of the proposer may be another."""
+    from metaharness.cli.configured import with_proposer_model
+    from metaharness.messages import ModelSpec
+
+    config = source.record.config
+    models = {role: spec.model_dump() for role, spec in config.models.items()}
+    found = with_proposer_model(models, proposer or config.proposer, name, base_url)
+    return {role: ModelSpec.model_validate(spec) for role, spec in found.items()}
 
 
 def _iterations(source: History, at: int, changes: dict[str, Any]) -> int:

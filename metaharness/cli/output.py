@@ -17,7 +17,7 @@ from metaharness.records import MISSING
 from metaharness.run.bounds import BoundState, bound_states, raising, state_line
 from metaharness.run.evaluating import why_missing
 from metaharness.run.spent import spent_of_role
-from metaharness.run.summaries import summary_page
+from metaharness.run.summaries import spent_when_over, summary_page
 from metaharness.store import command_on
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def outcome(run: Run, reason: str, *, as_json: bool) -> None:
         print_json(outcome_page(run, reason))
     elif len(run.history):
         typer.echo(run.history.scoreboard().text())
-    cost = run.spent.model_dump()
+    cost = spent_when_over(run.history, run.ledger).model_dump()
     lines = [
         f"{reason}: {totals(cost)}",
         *budget_lines(run),
@@ -48,7 +48,7 @@ def outcome(run: Run, reason: str, *, as_json: bool) -> None:
 
 def outcome_page(run: Run, reason: str) -> dict[str, Any]:
     """What came out, as data."""
-    page = summary_page(run.history, reason, run.spent.model_dump())
+    page = summary_page(run.history, reason, spent_when_over(run.history, run.ledger).model_dump())
     page["budget"] = [state.model_dump() for state in bound_states(run.ledger)]
     return {**page, "path": str(run.store.path), "scoreboard": run.history.scoreboard().rows()}
 

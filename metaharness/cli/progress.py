@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from metaharness.cli.text import one_line, sandbox_line
+from metaharness.cli.text import numbered, one_line, sandbox_line
 
 if TYPE_CHECKING:
     from metaharness.run import Run
@@ -112,7 +112,7 @@ class Progress:
             self._live.show(self._line)
             return
         if kind in ("submitted", "evaluating"):
-            self._name = f"{fields['iteration']:03d} {one_line(fields['name'])}"
+            self._name = numbered(fields["iteration"], fields["name"])
             self._live.show(self._line, at_once=True)  # before its first case, which may take a minute to time out
         line = _fact(kind, fields, self._run)
         if line is not None:
@@ -177,12 +177,13 @@ def _fact(kind: str, fields: Mapping[str, Any], run: Run) -> str | None:
         iteration = run.history.iteration(fields["iteration"])
         mean = "-" if fields["mean"] is None else f"{fields['mean']:.3f}"
         missing = f", {fields['missing']} missing" if fields["missing"] else ""
-        name = one_line(iteration.proposal.name)
-        return f"{iteration.number:03d} {name}: {run.history.objectives[0].name} {mean}{missing}"
+        return (
+            f"{numbered(iteration.number, iteration.proposal.name)}: {run.history.objectives[0].name} {mean}{missing}"
+        )
     if kind == "rejected":
-        name = one_line(run.history.iteration(fields["iteration"]).proposal.name)
+        who = numbered(fields["iteration"], run.history.iteration(fields["iteration"]).proposal.name)
         first_line = one_line(fields["message"].partition("\n")[0])  # may be empty: a candidate can hide why it fails
-        return f"{fields['iteration']:03d} {name}: rejected at {fields['stage']}: {first_line}"
+        return f"{who}: rejected at {fields['stage']}: {first_line}"
     if kind == "round_closed":
         after = fields["incumbent_after"]
         best = "none" if after is None else f"{after:03d}"

@@ -121,10 +121,11 @@ class _Loader(yaml.SafeLoader):
     """YAML in which no field is given twice."""
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
-        names = [key.value for key, _ in node.value]
-        for name in names:
-            if names.count(name) > 1:
-                raise yaml.MarkedYAMLError(problem=f"{name} is given twice", problem_mark=node.start_mark)
+        names: list[Any] = []
+        for key, _ in node.value:
+            if key.value in names:
+                raise yaml.MarkedYAMLError(problem=f"{key.value} is given twice", problem_mark=key.start_mark)
+            names.append(key.value)
         return super().construct_mapping(node, deep=deep)
 
 

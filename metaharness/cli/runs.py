@@ -10,7 +10,7 @@ import typer
 
 from metaharness.cli import options
 from metaharness.cli.app import command
-from metaharness.cli.text import one_line, printable, totals
+from metaharness.cli.text import counted, numbered, one_line, printable, totals
 
 Rebuild = Annotated[bool, typer.Option("--rebuild", help="Write the derived files anew from what is recorded.")]
 
@@ -137,13 +137,13 @@ def summary(
     for line in history.origin:
         typer.echo(printable(line))
     if history.record.memory_used:
-        typer.echo(f"memory      {len(history.record.memory_used)} lessons of earlier runs were offered")
-    typer.echo(f"iterations  {page['iterations']} in {page['rounds']} rounds")
+        typer.echo(f"memory      {counted(len(history.record.memory_used), 'lesson')} of earlier runs offered")
+    typer.echo(f"iterations  {page['iterations']} in {counted(page['rounds'], 'round')}")
     typer.echo(f"sandbox     {one_line(', '.join(page['sandboxes'])) or 'none yet'}")
     if best is not None:
         low, high = best["interval"]
         interval = "" if low is None else f" [{low:.3f}, {high:.3f}]"
-        typer.echo(f"best        {best['iteration']:03d} {one_line(best['name'])}: {best['score']:.3f}{interval}")
+        typer.echo(f"best        {numbered(best['iteration'], best['name'])}: {best['score']:.3f}{interval}")
         typer.echo(f"            {one_line(best['hypothesis']) or '(no hypothesis recorded)'}")
     typer.echo(f"frontier    {', '.join(f'{number:03d}' for number in page['frontier']) or 'none'}")
     if page["test"] is not None:

@@ -21,6 +21,11 @@ def one_line(text: str) -> str:
     return printable(" ".join(text.split()))
 
 
+def numbered(iteration: int, name: str) -> str:
+    """An iteration and its name, where it has one: `002 nearest_examples`."""
+    return f"{iteration:03d} {one_line(name)}".rstrip()
+
+
 def counted(number: int, noun: str) -> str:
     """How many of it there are: `1 candidate`, `2 candidates`."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"

@@ -103,9 +103,10 @@ class Derived:
         """Write `summary.json` and `cost.json`: at the end, with why it ended; None: where the last ones are old."""
         if status is None and time.monotonic() - self._written < SUMMARY_SECONDS:
             return
-        store, spent = self._history.store, self._ledger.spent
-        store.write_summary(summary_page(self._history, status or "running", spent.model_dump()))
-        store.write_cost(cost_page(self._ledger))
+        store = self._history.store
+        spent = (self._ledger.spent if status is None else spent_when_over(self._history, self._ledger)).model_dump()
+        store.write_summary(summary_page(self._history, status or "running", spent))
+        store.write_cost({**cost_page(self._ledger), "spent": spent})
         self._written = time.monotonic()
 
 
@@ -128,6 +129,11 @@ def read_ledger(history: History) -> Ledger:
     ledger.restore((entry.attribution.role, entry.call) for journal in journals for entry in journal.entries())
     restore(ledger, history, counted_pairs(history))
     return ledger
+
+
+def spent_when_over(history: History, ledger: Ledger) -> Spent:
+    """What a search that is over or was stopped has spent: of a candidate that was cut short, the pairs that ended."""
+    return ledger.spent.model_copy(update={"case_evaluations": counted_pairs(history)})
 
 
 def restore(ledger: Ledger, history: History, case_evaluations: int) -> None:

@@ -32,7 +32,8 @@ def read_forgotten(root: Path) -> dict[str, str]:
         found = json.loads(data)["forgotten"]
         return {str(key): str(value) for key, value in found.items()}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise CorruptRecordError(file, None, f"not a list of lessons: {error!r}") from error
+        instead = "delete it: what it says to forget is offered again then"
+        raise CorruptRecordError(file, None, f"not a list of lessons: {error!r}", instead=instead) from error
 
 
 def change_forgotten(root: Path, *, add: Mapping[str, str] | None = None, remove: Collection[str] = ()) -> None:

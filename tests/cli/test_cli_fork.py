@@ -46,6 +46,10 @@ def test_a_fork_may_have_another_proposer_width_and_budget_and_go_on_at_once(mad
     assert (page["run"], page["at"], page["inherited"], page["iterations"]) == ("agents", 2, 3, 7)
     assert (config.proposer, config.iterations, config.candidates_per_round) == ("agent", 7, 2)
     assert config.budget.calls == 50
+    chat = ["--proposer", "chat", "--proposer-model", "anthropic:other", "--role-budget", "proposer:calls=3"]
+    assert say("fork", "first", 2, "--root", path.parent, "--name", "chats", *chat).code == 0
+    config = recorded(path.parent / "chats").record.config
+    assert (config.models["proposer"].id, config.budget.roles["proposer"].calls) == ("anthropic:other", 3)
     went = say("fork", "first", 2, "--root", path.parent, "--name", "on", "--resume", "--quiet", "--json")
     assert went.code == 0, went.err
     assert (went.page["run"], went.page["iterations"], went.page["spent"]["calls"]) == ("on", 5, SEARCH)

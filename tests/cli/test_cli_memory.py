@@ -61,3 +61,4 @@ def test_no_runs_are_no_lessons_and_a_damaged_file_is_named(tmp_path: Path) -> N
     said = say("memory", "--root", tmp_path)
     assert said.code == 1
     assert ".memory.json" in said.err
+    assert "delete it" in said.err

@@ -108,7 +108,7 @@ def test_every_mistake_is_told_with_its_place_and_what_is_valid(toy: Toy) -> Non
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
-        ("a.yaml", "seed: 1\nseed: 2\n", "a.yaml is not YAML: line 1: seed is given twice"),
+        ("a.yaml", "seed: 1\nseed: 2\n", "a.yaml is not YAML: line 2: seed is given twice"),
         ("a.toml", "seed = \n", "a.toml is not TOML: Invalid value (at line 1"),
         ("a.json", "[]", "a.json holds no fields"),
         ("a.txt", "seed: 1", "a.txt is no file that says what a run is"),

@@ -75,3 +75,9 @@ def test_moonshot_is_never_given_the_key_of_another_service(monkeypatch: pytest.
         assert [key_variable(own, url) for url in (None, "https://openrouter.ai/api.moonshot.ai")] == [own] * 2
     with pytest.raises(ConfigurationError, match="no key: MOONSHOT_API_KEY is not set"):
         open_provider(ModelSpec(provider="openai", name="kimi-k2", base_url=MOONSHOT[0]))
+
+
+def test_a_model_that_is_none_is_told_with_the_variable_that_names_it(tmp_path: Path) -> None:
+    write(tmp_path, EVALUATOR_MODEL="nonsense")
+    said = say("run", "-d", write_toy(tmp_path / "domain").folder)
+    assert_complains(said, 2, "EVALUATOR_MODEL, of .env: 'nonsense'", "anthropic:NAME")

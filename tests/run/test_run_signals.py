@@ -72,6 +72,9 @@ async def test_the_first_signal_lets_what_is_in_the_air_end_and_names_the_comman
     asked, written = asked_and_written(run)
     assert asked == written
     assert lines(run / "events.jsonl")[-1]["kind"] == "ended"
+    ended = sum(count_lines(file) for file in run.glob("iterations/*/eval_trace.jsonl"))
+    assert f"stopped: 0 candidates, {ended} case evaluations, " in stderr
+    assert json.loads((run / "cost.json").read_text())["spent"]["case_evaluations"] == ended
     resumed = executed("resume", *resume_command(stderr))
     assert resumed.returncode == 0, resumed.stderr
     assert essence(run) == essence(whole.store.path)
