@@ -46,6 +46,8 @@ class Asking:
         self._progress.clear()
         for line in forecast_lines(found, self._run.config.concurrency):
             print(line, file=sys.stderr, flush=True)
+        if "proposer" in self._run.config.models:
+            print("what the proposer takes is not in it", file=sys.stderr, flush=True)
         if why is None:
             return True
         agreed = await self._agreed(why)

@@ -76,7 +76,7 @@ def fork(
     path = find_run(root, run_name)
     source = History(RunStore.open(path, record=False))
     asked = {"proposer": proposer, "iterations": iterations, "candidates_per_round": candidates_per_round}
-    changes = {field: value for field, value in asked.items() if value is not None}
+    changes: dict[str, Any] = {field: value for field, value in asked.items() if value is not None}
     changes["models"] = _models(source, proposer, proposer_model, proposer_base_url)
     made = make(
         path,
@@ -97,7 +97,7 @@ def _models(source: History, proposer: str | None, name: str | None, base_url: s
     from metaharness.messages import ModelSpec
 
     config = source.record.config
-    models = {role: spec.model_dump() for role, spec in config.models.items()}
+    models: dict[str, Any] = {role: spec.model_dump() for role, spec in config.models.items()}
     found = with_proposer_model(models, proposer or config.proposer, name, base_url)
     return {role: ModelSpec.model_validate(spec) for role, spec in found.items()}
 
