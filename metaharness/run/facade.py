@@ -143,7 +143,7 @@ class Run:
             run = cls(store, ground, ledger, runner=runner, providers=recording.providers, cache=cache)
             restore(ledger, run.history, charged_pairs(run.history, run.pairs_per_candidate))
             run.rebuild_summaries()
-            run.note("opened", budget=ledger.limits.model_dump(exclude_none=True))
+            run.note("opened", budget=ledger.limits.model_dump(exclude_defaults=True))
             run._reserve.keep()
         return run
 
