@@ -108,11 +108,14 @@ def all_lessons(root: Path, unreadable: Callable[[str], None] | None = None) -> 
             if unreadable is not None:
                 unreadable(error.message)
     newest = {history.record.domain_name: history.record for history in histories}
-    found = []
+    # a candidate that was measured on other cases too is another lesson: it is offered to other runs
+    found: dict[object, list[Lesson]] = {}
     for history in histories:
-        cautions = _cautions(history.record, newest[history.record.domain_name])
-        found += [one.model_copy(update={"cautions": cautions + one.cautions}) for one in lessons_of(history)]
-    return ranked(_once(found))
+        record = history.record
+        cautions = _cautions(record, newest[record.domain_name])
+        same = found.setdefault((tuple(sorted(record.split_hashes.items())), record.objectives[0].name), [])
+        same += [one.model_copy(update={"cautions": cautions + one.cautions}) for one in lessons_of(history)]
+    return ranked([one for lessons in found.values() for one in _once(lessons)])
 
 
 def lessons_of(history: History) -> Iterator[Lesson]:

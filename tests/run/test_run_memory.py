@@ -102,6 +102,16 @@ async def test_lessons_come_from_the_same_domain_and_cases_and_say_what_has_chan
     assert await begun(toy, root, "other-cases") == []
 
 
+async def test_a_candidate_measured_on_other_cases_too_is_a_lesson_of_each_and_either_can_be_forgotten(
+    tmp_path: Path,
+) -> None:
+    toy, root = write_toy(tmp_path / "domain"), tmp_path / "runs"
+    await first_run(toy, root)
+    async with Run.create(toy.config(iterations=2, limit=4), root, name="few") as run:
+        await search(run, script("good", "ok"))
+    assert {one.id for one in all_lessons(root)} >= {"first/003", "few/003"}
+
+
 async def test_nothing_is_offered_from_the_run_itself_its_source_or_twice_from_a_fork(tmp_path: Path) -> None:
     toy, root = write_toy(tmp_path / "domain"), tmp_path / "runs"
     await first_run(toy, root)
