@@ -26,6 +26,7 @@ from metaharness.configuration import RunConfig
 from metaharness.errors import UsageError
 from metaharness.gateway.providers.remote import key_variable
 from metaharness.jail import Bounds, Ended, Jail, make_sure, run_jailed, run_unjailed
+from metaharness.machine.clearing import remove_whole
 from metaharness.messages import ModelSpec
 from metaharness.proposers.jails import secrets_of
 from metaharness.proposers.prompts import skill_text, task_text
@@ -89,7 +90,7 @@ class CommandProposer:
         self._converse = converse
         self._workspace = Workspace(run)
         self._home = Path(tempfile.mkdtemp(prefix="metaharness-home-")).resolve()
-        self.remove = weakref.finalize(self, shutil.rmtree, self._home, ignore_errors=True)
+        self.remove = weakref.finalize(self, remove_whole, self._home)
         """Remove its home; done at the end of the process at the latest."""
 
     async def propose(self, round_: Round) -> AsyncIterator[Proposal]:
@@ -108,7 +109,10 @@ class CommandProposer:
         proposing = self._run.config.proposing
         folder = self._workspace.folder
         (folder / TASK).write_text(task, encoding="utf-8")
-        _empty(self._home)
+        remove_whole(self._home)
+        self._home.mkdir(
+            mode=0o700
+        )  # what is left of the session before could lead out of it: then there is no session
         words = _program(self._run.config)
         jail = self._jail(words[0])
 
@@ -177,12 +181,6 @@ def _filled(word: str, places: Mapping[str, Path]) -> str:
     for name, path in places.items():
         word = word.replace(name, str(path))
     return word
-
-
-def _empty(folder: Path) -> None:
-    """A home that nothing of the session before is left in."""
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(exist_ok=True)
 
 
 def write_configurations(workspace: Path, home: Path | None, bridge: list[str]) -> None:

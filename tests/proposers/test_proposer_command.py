@@ -60,6 +60,19 @@ def printed(history: History, name: str = "001-1") -> list[str]:
 
 
 @needs_bubblewrap
+async def test_what_a_jailed_program_leaves_in_its_home_and_its_drafts_is_gone_in_the_next_round(
+    toy: Toy, tmp_path: Path
+) -> None:
+    (tmp_path / "mine.toml").write_text("of the user")
+    leaves = ("plant", {".codex/config.toml": str(tmp_path / "mine.toml")})
+    config = configured(toy, [leaves, *GOOD]).model_copy(update={"iterations": 2})
+    history = await run_of(config, tmp_path / "runs")
+    assert [one.state for one in history.iterations[2:]] == ["complete"] * 2
+    assert [printed(history, name)[1] for name in ("001-1", "002-1")] == ["found .codex/config.toml 0 drafts"] * 2
+    assert (tmp_path / "mine.toml").read_text() == "of the user"
+
+
+@needs_bubblewrap
 async def test_three_rounds_of_a_jailed_program_end_with_scored_iterations_and_reports(
     toy: Toy, tmp_path: Path
 ) -> None:
@@ -112,6 +125,25 @@ async def test_a_jailed_program_that_tries_to_read_the_test_file_the_home_and_an
     assert not any(line.startswith(("connected", f"list {toy.folder.parent}")) for line in allowed)
     assert allowed[-1] == "variable SECRET_OF_THE_USER None"
     assert len([line for line in told if line.startswith("refused")]) == 8
+
+
+@needs_bubblewrap
+async def test_what_is_secret_is_masked_also_in_a_folder_that_a_jailed_program_is_given(
+    toy: Toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = tmp_path / "given"
+    monkeypatch.setenv("XDG_DATA_HOME", str(given / "share"))
+    monkeypatch.setenv("METAHARNESS_CACHE", str(given / "answers.sqlite"))
+    secret = [given / ".env", given / "answers.sqlite", given / "share" / "metaharness" / "sealed" / "cases.json"]
+    for path in (*secret, given / "open.txt"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("its text")
+    monkeypatch.chdir(given)
+    looking = ("try", {"read": [*map(str, secret), str(given / "open.txt")]})
+    config = configured(toy, [looking])
+    proposing = config.proposing.model_copy(update={"files": (*config.proposing.files, str(given))})
+    history = await run_of(config.model_copy(update={"proposing": proposing}), tmp_path / "runs")
+    assert [line for line in printed(history) if "its text" in line] == [f"read {given / 'open.txt'} 'its text'"]
 
 
 async def test_the_same_program_unjailed_reaches_all_of_it_and_the_record_says_so(

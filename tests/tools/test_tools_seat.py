@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from mcp import Client
+from mcp.types import ResourceTemplateReference
 from run_kit import harness, lines, searched, write_toy
 from tools_kit import Agent
 
@@ -124,6 +125,10 @@ async def test_a_seat_knows_its_own_run_alone_and_begins_no_other(tmp_path: Path
         assert "there is no run 'other' here" in await agent.refused("scoreboard", run="other")
         with pytest.raises(Exception, match="start_run"):
             await agent.record("start_run")
+        address = ResourceTemplateReference(uri="run://{run}/config")
+        completed = await agent.client.complete(address, {"name": "run", "value": ""})
+        listed = [str(one.uri) for one in (await agent.client.list_resources()).resources]
+        assert (completed.completion.values, listed) == (["run"], ["run://run/config", "run://run/scoreboard"])
 
     toy = write_toy(tmp_path / "another")
     await searched(toy.config(iterations=0), tmp_path / "runs", name="other")
