@@ -2,7 +2,7 @@
 
     python -I -S cli_agent.py MCP_CONFIG SCRIPT
 
-SCRIPT is JSON: a list of [tool, arguments], of ["try", {...}], which reads files and connects to places, and prints what
+SCRIPT is JSON: a list of [tool, arguments], of ["try", {...}], which reads files, connects to places and prints what
 came of it, or of ["plant", {...}], which leaves links in its home. `$last` stands for the number of the iteration that
 was handed in last.
 """
