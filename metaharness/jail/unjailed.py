@@ -40,6 +40,11 @@ class Outside:
         relay = Path(__file__).with_name("relay.py")
         return [*Layout.python(), str(relay), "mcp", str(self._folder / name)]
 
+    @staticmethod
+    def sealed_by() -> str:
+        """What a test score says of how it was sealed from the program."""
+        return SEALED_BY
+
 
 async def run_unjailed(
     jail: Jail,

@@ -120,6 +120,7 @@ class CommandProposer:
             await self._converse(desk, seat_tools(), stream)
 
         def arguments(cell: Any) -> tuple[str, ...]:
+            session.jailed(cell.sealed_by())  # before it begins: a session that is killed has said it too
             write_configurations(folder, None if proposing.unjailed else self._home, cell.bridge(SERVER))
             places = {"{mcp_config}": folder / CONFIG, "{workspace}": folder, "{task}": folder / TASK}
             return tuple(_filled(word, places) for word in words[1:])
@@ -134,7 +135,6 @@ class CommandProposer:
             arguments=arguments,
             serve={SERVER: converse},
         )
-        session.jailed(ended.sealed_by)
         return ended
 
     def _jail(self, program: str) -> Jail:

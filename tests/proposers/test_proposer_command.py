@@ -20,6 +20,7 @@ from metaharness.history import History
 from metaharness.machine.interpreter import find_interpreter
 from metaharness.proposers import check_proposer, open_proposer
 from metaharness.run import Run
+from metaharness.run.authors import sealed_from_authors
 from metaharness.search import search
 
 AGENT = Path(__file__).with_name("cli_agent.py")
@@ -158,6 +159,22 @@ async def test_the_same_program_unjailed_reaches_all_of_it_and_the_record_says_s
     assert record is not None
     assert "unjailed" in record.sealed_by
     assert history.iterations[-1].state == "complete"
+
+
+@pytest.mark.parametrize("unjailed", [pytest.param(False, marks=needs_bubblewrap), True])
+async def test_a_candidate_of_a_session_that_was_stopped_says_how_the_test_was_sealed_from_it(
+    unjailed: bool, toy: Toy, tmp_path: Path
+) -> None:
+    config = configured(toy, [*GOOD[:2], ("hang", {})], unjailed=unjailed).model_copy(update={"iterations": 2})
+    config = config.model_copy(update={"candidates_per_round": 2})
+    async with Run.create(config, tmp_path / "runs", name="run") as run:
+        run.listener = lambda kind, fields: run.stop() if kind == "scored" and fields["iteration"] == 2 else None
+        assert await search(run, open_proposer(run, converse=serve_stream)) == "stopped"
+        record = run.store.sessions.record("001-1")
+        assert record is not None
+        assert (record.state, record.iterations) == ("stopped", [2])
+        assert sealed_from_authors(run.history) == (record.sealed_by,)
+        assert ("unjailed" if unjailed else "bubblewrap jail") in record.sealed_by
 
 
 @pytest.mark.parametrize(
