@@ -1,13 +1,29 @@
-"""What a jailed agent program that writes candidates must never see."""
+"""What a jailed agent program that writes candidates must never see, and what is told wrongly of its jail."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from metaharness import variables
+from metaharness.configuration import ProposerConfig
+from metaharness.errors import UsageError
 from metaharness.gateway.shared import default_path
+from metaharness.jail.destinations import parse_destination
 from metaharness.run import Run
 from metaharness.seals import sealed_root
+
+
+def check_jailing(proposing: ProposerConfig) -> None:
+    """Make sure that what is told of a jail can be had, before there is a run.
+
+    Raises:
+        UsageError: A file is not there, or a destination is none.
+    """
+    for destination in proposing.destinations:
+        parse_destination(destination)
+    for path in map(Path, proposing.files):
+        if not path.expanduser().exists():
+            raise UsageError(f"{path} is to be seen in a jail and is not there", hint="make it, or leave it out")
 
 
 def secrets_of(run: Run) -> tuple[Path, ...]:

@@ -200,12 +200,31 @@ async def test_a_program_that_fails_hangs_or_hands_in_nothing_is_a_recorded_roun
 
 
 @pytest.mark.parametrize(
-    ("command", "message"),
-    [(None, "needs a command"), ("'open", "cannot be read"), ("no-such-agent exec", "no program 'no-such-agent'")],
+    ("told", "message"),
+    [
+        ({"command": None}, "needs a command"),
+        ({"command": "'open"}, "cannot be read"),
+        ({"command": "no-such-agent exec"}, "no program 'no-such-agent'"),
+        ({"skill": "no-such-page.md"}, "no-such-page.md cannot be read"),
+        ({"destinations": ("nowhere",)}, "'nowhere' is no destination"),
+        ({"files": ("/no/such/file",)}, "/no/such/file is to be seen in a jail and is not there"),
+        ({"usd": 5.0}, "is not metered, so no bound on it would hold"),
+    ],
 )
 def test_a_command_that_cannot_be_started_is_told_before_there_is_a_run(
-    command: str | None, message: str, toy: Toy
+    told: dict[str, Any], message: str, toy: Toy
 ) -> None:
-    config = toy.config(proposer="command", proposing=ProposerConfig(command=command))
+    config = toy.config(proposer="command", proposing=ProposerConfig(**{"command": "/bin/sh", **told}))
     with pytest.raises(UsageError, match=message):
         check_proposer(config)
+
+
+@needs_bubblewrap
+async def test_a_jail_that_would_show_the_domain_is_refused_before_anything_is_evaluated(
+    toy: Toy, tmp_path: Path
+) -> None:
+    config = configured(toy, GOOD)
+    given = config.proposing.model_copy(update={"files": (*config.proposing.files, str(toy.folder / "data"))})
+    with pytest.raises(UsageError, match="which is hidden from the jail"):
+        await run_of(config.model_copy(update={"proposing": given}), tmp_path / "runs")
+    assert not lines(tmp_path / "runs" / "run" / "calls.jsonl")
