@@ -63,7 +63,8 @@ class Flags:
         values["prices"] = {**values.get("prices", {}), **options.prices(self.models.price)}
         values["budget"] = with_raised(Budget.model_validate(values.get("budget", {})), self.budget.budget())
         if not values.get("domain"):
-            raise UsageError("nothing says which domain is searched", hint="name it with --domain, or in a file")
+            hint = "name it with --domain, or in a file; `metaharness run --help` shows both"
+            raise UsageError("nothing says which domain is searched", hint=hint)
         try:
             config = RunConfig.model_validate(values)
         except ValidationError as error:

@@ -53,9 +53,7 @@ class Run:
         cache: bool | str | None = None,
         beside: Beside = ALONE,
     ) -> None:
-        config = store.record.config
-        if cache is not None:
-            config = config.model_copy(update={"cache": cache})
+        config = store.record.config.model_copy(update={} if cache is None else {"cache": cache})
         self.store = store
         self.config = config
         self.domain = ground.domain
@@ -67,9 +65,8 @@ class Run:
         self._round: Round | None = None
         self._taken: set[int] = set()
         means: Any = {"runner": runner, "providers": providers, "limiter": beside.limiter}
-        self.machinery = Machinery(config, ground, store.journal, ledger, **means)
-        self.sandbox_told = self.machinery.sandbox_told
-        machinery = self.machinery
+        self.machinery = machinery = Machinery(config, ground, store.journal, ledger, **means)
+        self.sandbox_told = machinery.sandbox_told
         runs_on = (machinery.runner, machinery.doors)
         evaluating = Evaluating(store, store, config, ground, *runs_on, ledger, self._case_ended)
         self.recorder = Recorder(store, self.history, evaluating, self.note)
@@ -146,7 +143,7 @@ class Run:
             run = cls(store, ground, ledger, runner=runner, providers=recording.providers, cache=cache)
             restore(ledger, run.history, charged_pairs(run.history, run.pairs_per_candidate))
             run.rebuild_summaries()
-            run.note("opened", budget=ledger.limits.model_dump(exclude_none=True))
+            run.note("opened", budget=ledger.limits.model_dump(exclude_defaults=True))
             run._reserve.keep()
         return run
 

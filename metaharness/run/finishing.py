@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 from metaharness.configuration import Budget
@@ -32,7 +31,7 @@ from metaharness.run.bounds import Warnings, bound_states, raising
 from metaharness.run.evaluating import Evaluating
 from metaharness.run.ground import Ground, in_order
 from metaharness.run.machinery import Machinery
-from metaharness.run.recording import Recording, closed_on_error, open_recording
+from metaharness.run.recording import Owning, Recording, closed_on_error, open_recording
 from metaharness.run.summaries import counted_pairs, read_ledger, restore, run_status, write_derived
 from metaharness.scoring.measures import PairRow
 from metaharness.scoring.scoreboard import Iteration
@@ -42,7 +41,7 @@ from metaharness.ungroup import ungrouped
 Listener = Callable[[str, Mapping[str, Any]], None]
 
 
-class Finishing:
+class Finishing(Owning):
     """A run whose test split is about to be opened, or is open. Made by `open`; a context manager."""
 
     def __init__(self, recording: Recording, runner: CaseRunner | None) -> None:
@@ -89,14 +88,6 @@ class Finishing:
             finishing = cls(recording, runner)
             _check_rounds(finishing.history)
             return finishing
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.store.close()
 
     @property
     def spent(self) -> Spent:

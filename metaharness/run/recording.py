@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
 from metaharness.configuration import Budget, RunConfig
 from metaharness.gateway.budget import Ledger
@@ -19,6 +21,20 @@ from metaharness.run.ground import Ground, check_unchanged, prepare, record_fact
 from metaharness.run.regradable import require_regraded
 from metaharness.run.tampering import check_recorded
 from metaharness.store import RunStore, load_record
+
+
+class Owning:
+    """A context manager that gives the run it records back at its end."""
+
+    store: RunStore
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.store.close()
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,6 @@ from dataclasses import replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 import anyio
@@ -36,7 +35,7 @@ from metaharness.messages import ModelSpec
 from metaharness.records import MISSING, CaseTrace, EvaluationPlan, Role, Spent, now
 from metaharness.run.evaluating import Pair, Tally, make_score, why_missing
 from metaharness.run.ground import Ground, hashes, prepare, record_factory
-from metaharness.run.recording import bounds_now, closed_on_error, recorded_seconds, with_raised
+from metaharness.run.recording import Owning, bounds_now, closed_on_error, recorded_seconds, with_raised
 from metaharness.run.regradable import (
     BY,
     REGRADED,
@@ -57,7 +56,7 @@ ATTEMPTS = 2
 """How often a judge that gives no answer is asked in one session."""
 
 
-class Regrading:
+class Regrading(Owning):
     """A fork of a run whose answers are being graded. Made by `open`; a context manager."""
 
     def __init__(
@@ -132,14 +131,6 @@ class Regrading:
         store = _create(source, config, ground, name) if begun is None else _reopen(begun, ground, ledger)
         with closed_on_error(store):
             return cls(source, store, config, ground, ledger, providers=providers)._begun()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.store.close()
 
     @property
     def spent(self) -> Spent:

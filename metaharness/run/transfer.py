@@ -16,7 +16,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 from metaharness.configuration import Budget, RunConfig
@@ -34,7 +33,7 @@ from metaharness.run.authors import sealed_from_authors
 from metaharness.run.evaluating import Evaluating
 from metaharness.run.ground import Ground, in_order
 from metaharness.run.machinery import Machinery
-from metaharness.run.recording import Recording, closed_on_error, open_recording
+from metaharness.run.recording import Owning, Recording, closed_on_error, open_recording
 from metaharness.scoring.scoreboard import Iteration
 from metaharness.store import RunStore, command_on, openings, openings_locked
 from metaharness.ungroup import ungrouped
@@ -93,7 +92,7 @@ class TransferScore:
     """Its `spent` is that of all cells until then; of the run's own model on `search`, that of the run."""
 
 
-class Transfer:
+class Transfer(Owning):
     """Frontier and baselines over a grid of models and data. Made by `open`; a context manager."""
 
     def __init__(
@@ -166,14 +165,6 @@ class Transfer:
             folders = list(dict.fromkeys(data))
             asked = [_given(recording, folder, options or {}) for folder in folders] or [_search(recording)]
             return cls(recording, models, asked, ledger=ledger, config=config, providers=providers)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.store.close()
 
     @property
     def spent(self) -> Spent:

@@ -64,7 +64,7 @@ def test_the_installed_program_and_the_module_are_the_same() -> None:
     ("arguments", "message", "hint"),
     [
         (["fly"], "no such command 'fly'", "`metaharness --help`"),
-        (["run"], "missing option '--domain' / '-d'", "`metaharness run --help`"),
+        (["run"], "nothing says which domain is searched", "`metaharness run --help`"),
         (["evaluate", "-d", "x"], "missing argument", "`metaharness evaluate --help`"),
         (["run", "-d", "x", "--speed", "9"], "no such option: --speed", "`metaharness run --help`"),
         (["run", "-d", "x", "-n", "-1"], "'--iterations' / '-n'", "`metaharness run --help`"),
