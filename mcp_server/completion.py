@@ -32,7 +32,8 @@ def _values(desk: Desk, name: str, given: dict[str, str]) -> list[str]:
     """What there is, the newest first; nothing where what it hangs on is not known yet."""
     try:
         if name == "run":
-            return [path.name for path in reversed(list_runs(desk.settings.root))]
+            runs = [desk.path()] if desk.settings.alone else list_runs(desk.settings.root)
+            return [path.name for path in reversed(runs)]
         history = desk.history(desk.path(given.get("run", "")))
         if name == "iteration":
             return [f"{one.number:03d}" for one in reversed(list(history))]

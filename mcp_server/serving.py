@@ -22,6 +22,8 @@ from metaharness.errors import UsageError
 from metaharness.tools import Desk, Settings, Tool
 
 LOOPBACK = "127.0.0.1"
+MOST_LINE_BYTES = 64 << 20
+"""Of one message over a stream; a client that sends more is not listened to any further."""
 
 
 def serve(
@@ -153,13 +155,16 @@ class _Received:
         self._stream = stream
 
     async def __aiter__(self) -> AsyncIterator[str]:
-        left = b""
-        while True:
+        left = bytearray()
+        while len(left) <= MOST_LINE_BYTES:
             try:
                 data = await self._stream.receive()
             except (anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError):
                 return
-            *lines, left = (left + data).split(b"\n")
+            left += data
+            if b"\n" not in data:
+                continue
+            *lines, left = left.split(b"\n")
             for line in lines:
                 yield line.decode("utf-8", "replace")
 

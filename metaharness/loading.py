@@ -10,13 +10,16 @@ import json
 import math
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from io import StringIO
 from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar
 
 from metaharness.domain import MEASURES, Domain, Objective
 from metaharness.errors import DomainError, MetaharnessError, UsageError
+from metaharness.machine.below import read_below
 from metaharness.records import HARNESS_CHARS, Proposal
 
 T = TypeVar("T")
@@ -247,8 +250,13 @@ def _objective_problem(objective: Objective) -> str | None:
 # --- candidates on disk -----------------------------------------------------------------------------------------
 
 
-def read_candidate(path: Path) -> Proposal:
+def read_candidate(path: Path, *, within: Path | None = None) -> Proposal:
     """A candidate on disk: a harness file, or a folder with `harness.py`, `proposal.json` and `reasoning.md`.
+
+    Args:
+        path: The file or the folder.
+        within: The folder that nothing is read outside of, whatever is changed in it meanwhile; None: whoever names
+            the path may read all that it leads to.
 
     Raises:
         UsageError: There is nothing, or a folder without `harness.py`.
@@ -258,15 +266,16 @@ def read_candidate(path: Path) -> Proposal:
         raise UsageError(f"there is no harness at {path}", hint="give a Python file, or a folder that holds harness.py")
     if path.is_dir() and not (path / "harness.py").is_file():
         raise UsageError(f"{path} holds no harness.py", hint="the entry of a harness folder is named harness.py")
+    read = _text if within is None else partial(_text_below, within, path.resolve())
     if not path.is_dir():  # a link is the choice of whoever names it
-        return Proposal(files={"harness.py": _text(path)}, name=path.stem)
+        return Proposal(files={"harness.py": read(path)}, name=path.stem)
     about_it = {path / name for name in META_FILES}
-    files = {file.relative_to(path).as_posix(): _text(file) for file in _files_in(path) if file not in about_it}
-    about = _about(path / "proposal.json")
+    files = {file.relative_to(path).as_posix(): read(file) for file in _files_in(path) if file not in about_it}
+    about = _about(path / "proposal.json", read)
     reasoning = path / "reasoning.md"
     return Proposal(
         files=files,
-        reasoning=_text(reasoning) if reasoning.is_file() else "",
+        reasoning=read(reasoning) if reasoning.is_file() else "",
         hypothesis=str(about.get("hypothesis", "")),
         parents=_list(path, about, "parents", int),
         axis=str(about.get("axis", "")),
@@ -324,11 +333,11 @@ def _list(path: Path, about: dict[str, Any], field: str, of: type[T]) -> tuple[T
     return tuple(value)
 
 
-def _about(path: Path) -> dict[str, Any]:
+def _about(path: Path, read: Callable[[Path], str]) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        about = json.loads(_text(path))
+        about = json.loads(read(path))
     except ValueError as error:
         raise DomainError(f"{path} is not JSON: {error}", hint=ABOUT) from error
     if not isinstance(about, dict):
@@ -337,9 +346,17 @@ def _about(path: Path) -> dict[str, Any]:
 
 
 def _text(path: Path) -> str:
+    return _read(path, lambda: path.read_text(encoding="utf-8"))
+
+
+def _text_below(folder: Path, candidate: Path, path: Path) -> str:
+    return _read(path, lambda: StringIO(read_below(folder, candidate, path).decode("utf-8"), newline=None).read())
+
+
+def _read(path: Path, read: Callable[[], str]) -> str:
     if not path.is_file():  # to open a pipe would wait for whoever writes into it
         raise DomainError(f"{path} is no file", hint="a candidate's files are text in UTF-8")
     try:
-        return path.read_text(encoding="utf-8")
+        return read()
     except (OSError, UnicodeDecodeError) as error:
         raise DomainError(f"cannot read {path}: {error}", hint="a candidate's files are text in UTF-8") from error

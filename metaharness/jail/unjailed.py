@@ -27,6 +27,13 @@ SEALED_BY = "nothing: the program ran unjailed, with the rights of the user"
 KEPT = ("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "TMPDIR")
 """Variables that it has beside those that it is given."""
 END_SECONDS = 3.0
+START = """\
+import ctypes, os, sys
+if sys.platform == "linux":
+    ctypes.CDLL(None).prctl(1, 9)
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+"""Starts the program so that on Linux it is killed where this process is; what it has started itself is not."""
 
 
 class Outside:
@@ -39,6 +46,11 @@ class Outside:
         """What the program starts to speak over stdio with what is served under a name."""
         relay = Path(__file__).with_name("relay.py")
         return [*Layout.python(), str(relay), "mcp", str(self._folder / name)]
+
+    @staticmethod
+    def sealed_by() -> str:
+        """What a test score says of how it was sealed from the program."""
+        return SEALED_BY
 
 
 async def run_unjailed(
@@ -61,7 +73,8 @@ async def run_unjailed(
         async with anyio.create_task_group() as group:
             for name, handler in (serve or {}).items():
                 await listen(str(Path(folder) / name), serving(handler), group)
-            process = await _started(jail, (program, *jail.program[1:], *arguments(Outside(Path(folder)))))
+            start = (*Layout.python(), "-c", START, program, *jail.program[1:])
+            process = await _started(jail, (*start, *arguments(Outside(Path(folder)))))
             tail = bytearray()
             try:
                 async with process:

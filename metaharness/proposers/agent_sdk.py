@@ -31,6 +31,7 @@ from metaharness.jail import Cell, make_sure
 from metaharness.pages import packaged, skill_page
 from metaharness.proposers.claude_client import PACKAGE, Started, find_client, ready
 from metaharness.proposers.claude_messages import Following
+from metaharness.proposers.jails import check_jailing
 from metaharness.proposers.prompts import SKILL, filled, skill_text, task_text
 from metaharness.proposers.purse import Purse
 from metaharness.records import Proposal
@@ -62,7 +63,8 @@ def check_agent_sdk(config: RunConfig) -> None:
     """Make sure that the proposer can be had.
 
     Raises:
-        UsageError: There is no model for it, its skill cannot be read, or its limit in dollars could not be kept.
+        UsageError: There is no model for it, its skill cannot be read, its limit in dollars could not be kept, or
+            something that is told of its jail is wrong.
         ConfigurationError: Its package or its key is not there.
         SandboxError: No jail can be made here; the hint says what to install, and how to do without.
     """
@@ -83,6 +85,7 @@ def check_agent_sdk(config: RunConfig) -> None:
     find_client()
     read_key(key_variable(KEY, address(spec)))
     if not config.proposing.unjailed:
+        check_jailing(config.proposing)
         make_sure()
 
 

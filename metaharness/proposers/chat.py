@@ -7,6 +7,7 @@ again.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import AsyncGenerator
 from dataclasses import replace
@@ -57,7 +58,7 @@ def shipped_skill() -> str:
 
 
 class ChatProposer:
-    """Asks a model for candidates, as often as a round has places for more."""
+    """Asks a model for candidates once a round, or so often as `candidates_per_proposal` goes into its places."""
 
     def __init__(self, run: Run) -> None:
         """Take its model, its skill and its knobs from a run that is open for recording.
@@ -71,7 +72,7 @@ class ChatProposer:
         self._index: TraceIndex | None = None
 
     async def propose(self, round_: Round) -> AsyncGenerator[Proposal]:
-        """The candidates of as many answers as it takes to fill the round's open places.
+        """The candidates of its answers; fewer than the round has places, where the model writes fewer.
 
         Raises:
             ModelFailure: There was no answer, or no candidate in one; what came before it was handed in.
@@ -85,7 +86,8 @@ class ChatProposer:
             taken = sum(one.proposal.round == round_.number for one in self._run.history)
             places = taken + len(round_.open_slots)
             written: list[Proposal] = []
-            while len(written) < places:
+            calls = math.ceil(places / (self._run.config.proposing.candidates_per_proposal or places))
+            while len(written) < places and asking.calls < calls:
                 room = places - len(written)
                 turned = replace(round_, open_slots=round_.open_slots[-room:], turn=round_.turn + asking.calls)
                 names = [one.name or f"candidate {place}" for place, one in enumerate(written, 1)]

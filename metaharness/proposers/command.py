@@ -20,15 +20,17 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import anyio.to_thread
 from anyio.abc import ByteStream
 
 from metaharness.configuration import RunConfig
 from metaharness.errors import UsageError
 from metaharness.gateway.providers.remote import key_variable
 from metaharness.jail import Bounds, Ended, Jail, make_sure, run_jailed, run_unjailed
+from metaharness.machine.clearing import remove_whole
 from metaharness.messages import ModelSpec
-from metaharness.proposers.jails import secrets_of
-from metaharness.proposers.prompts import skill_text, task_text
+from metaharness.proposers.jails import check_jailing, secrets_of
+from metaharness.proposers.prompts import filled, skill_text, task_text
 from metaharness.records import Proposal
 from metaharness.run import Round, Run
 from metaharness.run.sessions import Session
@@ -57,11 +59,19 @@ def check_command(config: RunConfig) -> None:
     """Make sure that the program can be started, and jailed.
 
     Raises:
-        UsageError: No command was given, or there is no such program.
+        UsageError: No command was given, there is no such program, its skill cannot be read, something that is told of
+            its jail is wrong, or a bound is set on what nobody meters.
         SandboxError: No jail can be made here; the hint says what to install.
     """
     _program(config)
+    skill_text(config.proposing.skill)
+    if config.proposing.usd is not None or "proposer" in config.budget.roles:
+        raise UsageError(
+            "what a program uses at its model is not metered, so no bound on it would hold",
+            hint="leave out --proposer-usd and --role-budget proposer:...; bound its time with --proposer-timeout",
+        )
     if not config.proposing.unjailed:
+        check_jailing(config.proposing)
         make_sure()
 
 
@@ -82,21 +92,28 @@ class CommandProposer:
     """Starts the program for every round."""
 
     def __init__(self, run: Run, converse: Converse | None) -> None:
-        """Take the run, open for recording, and what serves the tools over a connection."""
+        """Take the run, open for recording, and what serves the tools over a connection.
+
+        Raises:
+            UsageError: Its jail would show what it must not see.
+        """
         if converse is None:
             raise UsageError("an agent program needs the tools over MCP", hint="start it with `metaharness run`")
         self._run = run
         self._converse = converse
         self._workspace = Workspace(run)
         self._home = Path(tempfile.mkdtemp(prefix="metaharness-home-")).resolve()
-        self.remove = weakref.finalize(self, shutil.rmtree, self._home, ignore_errors=True)
+        self.remove = weakref.finalize(self, remove_whole, self._home)
         """Remove its home; done at the end of the process at the latest."""
+        if not run.config.proposing.unjailed:
+            self._jail(_program(run.config)[0]).check()
 
     async def propose(self, round_: Round) -> AsyncIterator[Proposal]:
         """What the program hands in."""
         session = Session(self._run, round_, model=self._run.config.models.get("proposer"))
-        self._workspace.update(session.name)
-        task = f"{skill_text(self._run.config.proposing.skill)}\n\n{WHERE}\n{task_text(self._run, round_, turns=False)}"
+        await anyio.to_thread.run_sync(self._workspace.update, session.name)
+        skill = filled(skill_text(self._run.config.proposing.skill), self._run.config.proposing, round_)
+        task = f"{skill}\n\n{WHERE}\n{task_text(self._run, round_, turns=False)}"
 
         async def work(desk: Desk, of: Session) -> None:
             _conclude(of, await self._started(desk, of, task))
@@ -108,7 +125,10 @@ class CommandProposer:
         proposing = self._run.config.proposing
         folder = self._workspace.folder
         (folder / TASK).write_text(task, encoding="utf-8")
-        _empty(self._home)
+        remove_whole(self._home)
+        self._home.mkdir(
+            mode=0o700
+        )  # what is left of the session before could lead out of it: then there is no session
         words = _program(self._run.config)
         jail = self._jail(words[0])
 
@@ -116,6 +136,7 @@ class CommandProposer:
             await self._converse(desk, seat_tools(), stream)
 
         def arguments(cell: Any) -> tuple[str, ...]:
+            session.jailed(cell.sealed_by())  # before it begins: a session that is killed has said it too
             write_configurations(folder, None if proposing.unjailed else self._home, cell.bridge(SERVER))
             places = {"{mcp_config}": folder / CONFIG, "{workspace}": folder, "{task}": folder / TASK}
             return tuple(_filled(word, places) for word in words[1:])
@@ -130,7 +151,6 @@ class CommandProposer:
             arguments=arguments,
             serve={SERVER: converse},
         )
-        session.jailed(ended.sealed_by)
         return ended
 
     def _jail(self, program: str) -> Jail:
@@ -177,12 +197,6 @@ def _filled(word: str, places: Mapping[str, Path]) -> str:
     for name, path in places.items():
         word = word.replace(name, str(path))
     return word
-
-
-def _empty(folder: Path) -> None:
-    """A home that nothing of the session before is left in."""
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(exist_ok=True)
 
 
 def write_configurations(workspace: Path, home: Path | None, bridge: list[str]) -> None:

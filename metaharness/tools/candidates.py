@@ -41,7 +41,7 @@ def candidate_of(
     if files:
         return Proposal(files=dict(files))
     if path:
-        return read_candidate(_allowed(history, path, near))
+        return read_candidate(_allowed(history, path, near), within=near)
     number = base if base >= 0 else getattr(history.incumbent(), "number", 0)
     history.iteration(number)
     return Proposal(files=patched(history.store.files(number), diff), parents=(number,))

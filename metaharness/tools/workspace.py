@@ -23,6 +23,7 @@ from pathlib import Path
 from metaharness.configuration import Shown
 from metaharness.domain import Domain, Split, split_cases
 from metaharness.history import History
+from metaharness.machine.clearing import remove_whole
 from metaharness.memory import lessons_text, lessons_told, offered_to
 from metaharness.run import Run
 from metaharness.scoring.scoreboard import Iteration
@@ -53,7 +54,7 @@ class Workspace:
         self._run = run
         self._level: Shown = run.config.history
         self.folder = Path(tempfile.mkdtemp(prefix="metaharness-workspace-")).resolve()
-        self.remove = weakref.finalize(self, shutil.rmtree, self.folder, ignore_errors=True)
+        self.remove = weakref.finalize(self, remove_whole, self.folder)
         """Remove it; done at the end of the process, or of this object, at the latest."""
         self._copied: dict[Path, tuple[int, int]] = {}
         (self.folder / "candidate").mkdir()
@@ -76,7 +77,7 @@ class Workspace:
         board.write_text("\n".join([*seen.origin, seen.scoreboard().text(), ""]), encoding="utf-8")
         for one in seen:
             self._copy(seen, one)
-        shutil.rmtree(self.folder / "candidate", ignore_errors=True)
+        remove_whole(self.folder / "candidate")
         (self.folder / "candidate").mkdir()
 
     def _copy(self, seen: History, one: Iteration) -> None:

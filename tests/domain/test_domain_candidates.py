@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import threading
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -140,3 +142,35 @@ def test_what_is_neither_a_file_nor_a_folder_is_refused_at_once(tmp_path: Path) 
     os.mkfifo(tmp_path / "harness.py")
     with pytest.raises(DomainError, match="is no file"):
         read_candidate(tmp_path / "harness.py")
+
+
+def test_what_is_read_within_a_folder_stays_in_it_whatever_is_changed_meanwhile(tmp_path: Path) -> None:
+    (tmp_path / "test.jsonl").write_text("secret")
+    folder = write_candidate(tmp_path / "workspace" / "candidate", {"harness.py": "x = 1\r\n", "b.py": "y = 2\n"})
+    ended = threading.Event()
+
+    def swap() -> None:
+        while not ended.is_set():
+            for make in (
+                lambda path: path.symlink_to(tmp_path / "test.jsonl"),
+                lambda path: path.write_text("y = 2\n"),
+            ):
+                make(tmp_path / "new")
+                (tmp_path / "new").rename(folder / "b.py")
+
+    swapping = threading.Thread(target=swap)
+    swapping.start()
+    read = set()
+    try:
+        for _ in range(500):
+            with suppress(DomainError):
+                read |= set(read_candidate(folder, within=tmp_path / "workspace").files.items())
+    finally:
+        ended.set()
+        swapping.join()
+    assert read <= {("harness.py", "x = 1\n"), ("b.py", "y = 2\n")}
+    (folder / "b.py").unlink()
+    (folder / "b.py").symlink_to("harness.py")
+    assert read_candidate(folder, within=tmp_path / "workspace").files["b.py"] == "x = 1\n"
+    with pytest.raises(DomainError, match="it does not lie in"):
+        read_candidate(folder, within=write_candidate(tmp_path / "other", {}))

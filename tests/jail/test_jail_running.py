@@ -220,15 +220,28 @@ async def test_what_is_raised_for_a_line_ends_the_program_and_reaches_the_caller
         assert gone(reader)
 
 
-def test_a_program_dies_with_the_engine(workspace: Path) -> None:
-    engine = """
+ALONE = "import time\nheld = open('held', 'w')"
+
+
+@pytest.mark.parametrize(
+    ("runs", "holds"),
+    [
+        ("run_jailed", HOLDS),
+        pytest.param(
+            "run_unjailed", ALONE, marks=pytest.mark.skipif(sys.platform != "linux", reason="others do not tell it")
+        ),
+    ],
+)
+def test_a_program_dies_with_the_engine(workspace: Path, runs: str, holds: str) -> None:
+    engine = f"""
 import sys, anyio
 from pathlib import Path
-from metaharness.jail import Jail, run_jailed
+from metaharness.jail import Jail, {runs}
 say = lambda line: print(line, flush=True)
-anyio.run(lambda: run_jailed(Jail(tuple(sys.argv[2:]), Path(sys.argv[1])), on_line=say))
+jail = Jail(tuple(sys.argv[2:]), Path(sys.argv[1]))
+anyio.run(lambda: {runs}(jail, on_line=say, arguments=lambda cell: ()))
 """
-    command = program(workspace, f"{HOLDS}\nprint('ready', flush=True)\ntime.sleep(600)")
+    command = program(workspace, f"{holds}\nprint('ready', flush=True)\ntime.sleep(600)")
     with held_open(workspace) as reader:
         with subprocess.Popen(
             [sys.executable, "-c", engine, str(workspace), *command], stdout=subprocess.PIPE, text=True

@@ -39,6 +39,7 @@ SIDEWAYS = {
     ("variables", "errors"): "a file that cannot be read is told",
     ("limits", "messages"): "limits travel as every record does",
     ("loading", "domain"): "it loads domains",
+    ("loading", "machine"): "what an agent names is read without the links that it makes meanwhile",
     ("fingerprints", "domain"): "it takes the fingerprints of cases",
     ("memory", "history"): "lessons are read from what runs have come to",
     ("seals", "domain"): "it holds cases of a domain",

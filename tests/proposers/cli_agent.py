@@ -2,8 +2,9 @@
 
     python -I -S cli_agent.py MCP_CONFIG SCRIPT
 
-SCRIPT is JSON: a list of [tool, arguments], or of ["try", {...}], which reads files and connects to places, and prints
-what came of it. `$last` stands for the number of the iteration that was handed in last.
+SCRIPT is JSON: a list of [tool, arguments], of ["try", {...}], which reads files, connects to places and prints what
+came of it, or of ["plant", {...}], which leaves links in its home. `$last` stands for the number of the iteration that
+was handed in last.
 """
 
 # ruff: noqa: T201, SIM115, PTH123, PTH208, PLW2901 - a program of its own, as short as can be
@@ -14,6 +15,7 @@ import socket
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 
 def main() -> None:
@@ -47,6 +49,8 @@ def main() -> None:
     for name, given in script:
         if name == "try":
             tried(given)
+        elif name == "plant":
+            planted(given)
         elif name == "fail":
             sys.exit("it broke")
         elif name == "hang":
@@ -59,6 +63,20 @@ def main() -> None:
             print(
                 name, "error" if found.get("isError") else "ok", json.dumps(found.get("structuredContent")), flush=True
             )
+
+
+def planted(given) -> None:
+    """Put links where the tools are configured the next time, and take the rights from their folders."""
+    home = Path(os.environ["HOME"])
+    for place, target in given.items():
+        path = home / place
+        print("link" if path.is_symlink() else "found", place, len(os.listdir("candidate")), "drafts", flush=True)
+        path.unlink()
+        path.symlink_to(target)
+        path.parent.chmod(0o500)
+    Path("candidate/draft.py").touch()
+    for folder in (home, Path("candidate")):
+        folder.chmod(0o500)
 
 
 def tried(given) -> None:

@@ -20,6 +20,7 @@ from metaharness.history import History
 from metaharness.machine.interpreter import find_interpreter
 from metaharness.proposers import check_proposer, open_proposer
 from metaharness.run import Run
+from metaharness.run.authors import sealed_from_authors
 from metaharness.search import search
 
 AGENT = Path(__file__).with_name("cli_agent.py")
@@ -57,6 +58,19 @@ async def run_of(config: RunConfig, root: Path) -> History:
 
 def printed(history: History, name: str = "001-1") -> list[str]:
     return [row["text"] for row in history.store.sessions.transcript(name) if row["kind"] == "stdout"]
+
+
+@needs_bubblewrap
+async def test_what_a_jailed_program_leaves_in_its_home_and_its_drafts_is_gone_in_the_next_round(
+    toy: Toy, tmp_path: Path
+) -> None:
+    (tmp_path / "mine.toml").write_text("of the user")
+    leaves = ("plant", {".codex/config.toml": str(tmp_path / "mine.toml")})
+    config = configured(toy, [leaves, *GOOD]).model_copy(update={"iterations": 2})
+    history = await run_of(config, tmp_path / "runs")
+    assert [one.state for one in history.iterations[2:]] == ["complete"] * 2
+    assert [printed(history, name)[1] for name in ("001-1", "002-1")] == ["found .codex/config.toml 0 drafts"] * 2
+    assert (tmp_path / "mine.toml").read_text() == "of the user"
 
 
 @needs_bubblewrap
@@ -114,6 +128,25 @@ async def test_a_jailed_program_that_tries_to_read_the_test_file_the_home_and_an
     assert len([line for line in told if line.startswith("refused")]) == 8
 
 
+@needs_bubblewrap
+async def test_what_is_secret_is_masked_also_in_a_folder_that_a_jailed_program_is_given(
+    toy: Toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = tmp_path / "given"
+    monkeypatch.setenv("XDG_DATA_HOME", str(given / "share"))
+    monkeypatch.setenv("METAHARNESS_CACHE", str(given / "answers.sqlite"))
+    secret = [given / ".env", given / "answers.sqlite", given / "share" / "metaharness" / "sealed" / "cases.json"]
+    for path in (*secret, given / "open.txt"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("its text")
+    monkeypatch.chdir(given)
+    looking = ("try", {"read": [*map(str, secret), str(given / "open.txt")]})
+    config = configured(toy, [looking])
+    proposing = config.proposing.model_copy(update={"files": (*config.proposing.files, str(given))})
+    history = await run_of(config.model_copy(update={"proposing": proposing}), tmp_path / "runs")
+    assert [line for line in printed(history) if "its text" in line] == [f"read {given / 'open.txt'} 'its text'"]
+
+
 async def test_the_same_program_unjailed_reaches_all_of_it_and_the_record_says_so(
     toy: Toy, tmp_path: Path, listening: int
 ) -> None:
@@ -126,6 +159,22 @@ async def test_the_same_program_unjailed_reaches_all_of_it_and_the_record_says_s
     assert record is not None
     assert "unjailed" in record.sealed_by
     assert history.iterations[-1].state == "complete"
+
+
+@pytest.mark.parametrize("unjailed", [pytest.param(False, marks=needs_bubblewrap), True])
+async def test_a_candidate_of_a_session_that_was_stopped_says_how_the_test_was_sealed_from_it(
+    unjailed: bool, toy: Toy, tmp_path: Path
+) -> None:
+    config = configured(toy, [*GOOD[:2], ("hang", {})], unjailed=unjailed).model_copy(update={"iterations": 2})
+    config = config.model_copy(update={"candidates_per_round": 2})
+    async with Run.create(config, tmp_path / "runs", name="run") as run:
+        run.listener = lambda kind, fields: run.stop() if kind == "scored" and fields["iteration"] == 2 else None
+        assert await search(run, open_proposer(run, converse=serve_stream)) == "stopped"
+        record = run.store.sessions.record("001-1")
+        assert record is not None
+        assert (record.state, record.iterations) == ("stopped", [2])
+        assert sealed_from_authors(run.history) == (record.sealed_by,)
+        assert ("unjailed" if unjailed else "bubblewrap jail") in record.sealed_by
 
 
 @pytest.mark.parametrize(
@@ -151,12 +200,31 @@ async def test_a_program_that_fails_hangs_or_hands_in_nothing_is_a_recorded_roun
 
 
 @pytest.mark.parametrize(
-    ("command", "message"),
-    [(None, "needs a command"), ("'open", "cannot be read"), ("no-such-agent exec", "no program 'no-such-agent'")],
+    ("told", "message"),
+    [
+        ({"command": None}, "needs a command"),
+        ({"command": "'open"}, "cannot be read"),
+        ({"command": "no-such-agent exec"}, "no program 'no-such-agent'"),
+        ({"skill": "no-such-page.md"}, "no-such-page.md cannot be read"),
+        ({"destinations": ("nowhere",)}, "'nowhere' is no destination"),
+        ({"files": ("/no/such/file",)}, "/no/such/file is to be seen in a jail and is not there"),
+        ({"usd": 5.0}, "is not metered, so no bound on it would hold"),
+    ],
 )
 def test_a_command_that_cannot_be_started_is_told_before_there_is_a_run(
-    command: str | None, message: str, toy: Toy
+    told: dict[str, Any], message: str, toy: Toy
 ) -> None:
-    config = toy.config(proposer="command", proposing=ProposerConfig(command=command))
+    config = toy.config(proposer="command", proposing=ProposerConfig(**{"command": "/bin/sh", **told}))
     with pytest.raises(UsageError, match=message):
         check_proposer(config)
+
+
+@needs_bubblewrap
+async def test_a_jail_that_would_show_the_domain_is_refused_before_anything_is_evaluated(
+    toy: Toy, tmp_path: Path
+) -> None:
+    config = configured(toy, GOOD)
+    given = config.proposing.model_copy(update={"files": (*config.proposing.files, str(toy.folder / "data"))})
+    with pytest.raises(UsageError, match="which is hidden from the jail"):
+        await run_of(config.model_copy(update={"proposing": given}), tmp_path / "runs")
+    assert not lines(tmp_path / "runs" / "run" / "calls.jsonl")

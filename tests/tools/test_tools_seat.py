@@ -6,18 +6,20 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import pytest
+from anyio.abc import ByteStream
 from mcp import Client
+from mcp.types import ResourceTemplateReference
 from run_kit import harness, lines, searched, write_toy
 from tools_kit import Agent
 
-from mcp_server import make_server
+from mcp_server import make_server, serve_stream
 from metaharness.history import History
 from metaharness.messages import ModelSpec, Usage
 from metaharness.records import Proposal
 from metaharness.run import Round, Run
 from metaharness.run.sessions import Session
 from metaharness.search import search
-from metaharness.tools import Desk, seat_tools, seated
+from metaharness.tools import Desk, Settings, seat_tools, seated
 
 SPEC = ModelSpec(provider="scripted", name="writer")
 Doing = Callable[[Agent, Session], Awaitable[None]]
@@ -124,6 +126,10 @@ async def test_a_seat_knows_its_own_run_alone_and_begins_no_other(tmp_path: Path
         assert "there is no run 'other' here" in await agent.refused("scoreboard", run="other")
         with pytest.raises(Exception, match="start_run"):
             await agent.record("start_run")
+        address = ResourceTemplateReference(uri="run://{run}/config")
+        completed = await agent.client.complete(address, {"name": "run", "value": ""})
+        listed = [str(one.uri) for one in (await agent.client.list_resources()).resources]
+        assert (completed.completion.values, listed) == (["run"], ["run://run/config", "run://run/scoreboard"])
 
     toy = write_toy(tmp_path / "another")
     await searched(toy.config(iterations=0), tmp_path / "runs", name="other")
@@ -148,3 +154,21 @@ async def test_a_stop_ends_the_proposer_and_leaves_its_round_to_be_resumed(tmp_p
         await search(run, AtWork(run, one_good))
         assert [one.proposal.session for one in run.history.iterations[-2:]] == ["001-1", "001-2"]
         assert len(run.history.closed_rounds) == 2
+
+
+class Endless(ByteStream):
+    """A client that never ends its line."""
+
+    async def receive(self, max_bytes: int = 65536) -> bytes:
+        return b"x" * max_bytes
+
+    async def send(self, item: bytes) -> None: ...
+
+    async def send_eof(self) -> None: ...
+
+    async def aclose(self) -> None: ...
+
+
+async def test_a_client_that_sends_a_message_without_end_is_not_listened_to_any_further(tmp_path: Path) -> None:
+    async with Desk(Settings(root=tmp_path, project=tmp_path)) as desk:
+        await serve_stream(desk, seat_tools(), Endless())
