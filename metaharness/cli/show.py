@@ -9,7 +9,7 @@ import typer
 from metaharness.cli import options
 from metaharness.cli.app import command
 from metaharness.cli.inspect import InRun, Number
-from metaharness.cli.text import one_line, printable
+from metaharness.cli.text import dollars, one_line, printable
 
 if TYPE_CHECKING:
     from metaharness.history import History
@@ -49,6 +49,7 @@ def show(
 
 def _record(history: History, iteration: Iteration, files: dict[str, str]) -> dict[str, Any]:
     number = iteration.number
+    session = history.store.sessions.record(iteration.proposal.session) if iteration.proposal.session else None
     return {
         **iteration.proposal.model_dump(mode="json"),
         "state": iteration.state,
@@ -56,6 +57,7 @@ def _record(history: History, iteration: Iteration, files: dict[str, str]) -> di
         "score": iteration.score.model_dump(mode="json") if iteration.score is not None else None,
         "verdict": iteration.verdict.model_dump(mode="json") if iteration.verdict is not None else None,
         "rejected": iteration.rejection.model_dump(mode="json") if iteration.rejection is not None else None,
+        "written_in": None if session is None else session.model_dump(mode="json"),
         "reasoning": history.store.reasoning(number),
         "report": history.store.report(number),
         "files": files,
@@ -74,6 +76,7 @@ def _about(history: History, iteration: Iteration) -> list[str]:
         ("axis", proposal.axis),
         ("components", ", ".join(proposal.components)),
         ("predicted", proposal.predicted_effect),
+        ("written in", _session(history, proposal.session)),
         ("flagged", "; ".join(proposal.flags)),
         *_numbers(history, iteration),
         ("source", str(history.store.candidate_path(number))),
@@ -85,6 +88,17 @@ def _about(history: History, iteration: Iteration) -> list[str]:
         if text and text.strip():
             lines += ["", f"--- {head}", printable(text).strip()]
     return lines
+
+
+def _session(history: History, name: str) -> str:
+    """What the session that wrote it was and has cost, and where its transcript lies; empty without one."""
+    found = history.store.sessions.record(name) if name else None
+    if found is None:
+        return ""
+    cost = "price unknown" if found.usd is None else dollars(found.usd)
+    used = "not metered" if found.unmetered else f"{found.input_tokens + found.output_tokens:,} tokens, {cost}"
+    who = found.proposer if found.model is None else f"{found.proposer} {found.model}"
+    return f"session {name}: {who}, {found.state}, {used}, {history.store.sessions.transcript_path(name)}"
 
 
 def _numbers(history: History, iteration: Iteration) -> list[tuple[str, str]]:

@@ -90,7 +90,11 @@ class Sessions:
         data = read_optional(file)
         return None if data is None else parse(SessionRecord, data, file)
 
+    def transcript_path(self, name: str) -> Path:
+        """Where the transcript of a session lies, for a person to read."""
+        return self._folder / name / TRANSCRIPT
+
     def transcript(self, name: str) -> Iterator[dict[str, Any]]:
         """The lines of a transcript, in order; none when there is none."""
-        for _, line in read_lines(self._folder / name / TRANSCRIPT):
+        for _, line in read_lines(self.transcript_path(name)):
             yield json.loads(line)

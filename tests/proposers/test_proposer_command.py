@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from finish_kit import finished
-from run_kit import Toy, harness, lines, write_toy
+from run_kit import Toy, harness, lines, say, write_toy
 
 from mcp_server import serve_stream
 from metaharness.configuration import ProposerConfig, RunConfig
@@ -86,6 +86,8 @@ async def test_three_rounds_of_a_jailed_program_end_with_scored_iterations_and_r
     assert record is not None
     assert record.sealed_by.startswith("bubblewrap jail: workspace ")
     assert (record.state, record.unmetered, record.usd) == ("done", True, None)
+    shown = say("show", 2, "--run", "run", "--root", tmp_path / "runs").out
+    assert "session 001-1: command, done, not metered, " in shown
     assert printed(history)[0].startswith("task: ")
     assert (await finished(tmp_path / "runs" / "run")).sealed_by == (record.sealed_by,)
 
