@@ -17,6 +17,10 @@ Iterations = Annotated[
     int | None, typer.Option("--iterations", "-n", min=0, help="Candidates to propose. Default: 10, or the script's.")
 ]
 PerRound = Annotated[int, typer.Option("--candidates-per-round", "-k", min=1, help="Candidates per round.")]
+MaxFailed = Annotated[
+    int | None,
+    typer.Option(min=1, help="Stop after so many rounds in a row in which nothing was handed in. Default: 3."),
+]
 Patience = Annotated[int | None, typer.Option(min=1, help="Stop after so many rounds without a new incumbent.")]
 ProposerName = Annotated[
     str, typer.Option("--proposer", "-p", help="What writes candidates: scripted, or agent (see `serve`).")
@@ -94,10 +98,7 @@ class SearchFlags:
         int | None, typer.Option("--candidates-per-round", "-k", min=1, help="Candidates per round. Default: 1.")
     ] = None
     patience: Patience = None
-    max_failed_rounds: Annotated[
-        int | None,
-        typer.Option(min=1, help="Stop after so many rounds in a row in which nothing was handed in. Default: 3."),
-    ] = None
+    max_failed_rounds: MaxFailed = None
     strategy: Annotated[
         str | None,
         typer.Option(

@@ -18,7 +18,9 @@ from metaharness.cli.flags import (
     BudgetFlags,
     DomainFlags,
     EvaluationFlags,
+    MaxFailed,
     ModelFlags,
+    Patience,
     ProposerFlags,
     Quiet,
     RunId,
@@ -34,6 +36,9 @@ if TYPE_CHECKING:
     from metaharness.run import Run
     from metaharness.run.beside import Beside
 
+MoreIterations = Annotated[
+    int | None, typer.Option("--iterations", "-n", min=0, help="Candidates to propose in all. Default: as it was.")
+]
 Files = Annotated[
     list[Path] | None,
     typer.Argument(
@@ -106,26 +111,33 @@ def run(
     """
     metaharness resume
     metaharness resume 2026-04-23_17-21-21 --budget-calls 10000
+    metaharness resume batch --patience 8 --iterations 60
     """
 )
 @grouped
 def resume(
     run_name: options.RunName = None,
     *,
+    iterations: MoreIterations = None,
+    patience: Patience = None,
+    max_failed_rounds: MaxFailed = None,
     budget: BudgetFlags,
     no_cache: options.NoCache = False,
     root: options.Root = options.DEFAULT_ROOT,
     quiet: Quiet = False,
     as_json: options.AsJson = False,
 ) -> None:
-    """Go on with an interrupted run: finish its round, ask missing cases again, repeat no completed call.
+    """Go on with a run that was interrupted or has ended: finish its round, ask missing cases again, search on.
 
-    It goes on as it was configured; only bounds of its budget can be changed.
+    No completed call is repeated. It goes on as it was configured; what ends it, and its bounds, can be changed.
     """
     from metaharness.run import Run
     from metaharness.store import find_run
 
-    opening = partial(Run.open, find_run(root, run_name), raised=budget.budget(), cache=False if no_cache else None)
+    given = {"iterations": iterations, "patience": patience, "max_failed_rounds": max_failed_rounds}
+    changes = {name: value for name, value in given.items() if value is not None}
+    cache = False if no_cache else None
+    opening = partial(Run.open, find_run(root, run_name), raised=budget.budget(), changes=changes, cache=cache)
     record(opening, Session(quiet=quiet), as_json=as_json)
 
 

@@ -25,7 +25,7 @@ from metaharness.run.ground import Ground, check_start, prepare
 from metaharness.run.machinery import Machinery
 from metaharness.run.partial import PartialEvaluation, PartialEvaluations, Source
 from metaharness.run.recorder import Recorder
-from metaharness.run.recording import closed_on_error, new_store, open_recording
+from metaharness.run.recording import closed_on_error, config_now, new_store, open_recording
 from metaharness.run.reserve import Reserve
 from metaharness.run.rounds import Round, Rounds, check_answered, check_baselines, round_facts
 from metaharness.run.summaries import Derived, charged_pairs, evaluated, restore
@@ -50,10 +50,10 @@ class Run:
         *,
         runner: CaseRunner | None,
         providers: Mapping[Role, Provider] | None,
-        cache: bool | str | None = None,
+        config: RunConfig | None = None,
         beside: Beside = ALONE,
     ) -> None:
-        config = store.record.config.model_copy(update={} if cache is None else {"cache": cache})
+        config = config or store.record.config
         self.store = store
         self.config = config
         self.domain = ground.domain
@@ -120,6 +120,7 @@ class Run:
         path: Path,
         *,
         raised: Budget | None = None,
+        changes: Mapping[str, int] | None = None,
         runner: CaseRunner | None = None,
         providers: Mapping[Role, Provider] | None = None,
         cache: bool | str | None = None,
@@ -129,6 +130,7 @@ class Run:
         Args:
             path: Its directory.
             raised: Upper bounds that replace those the run has, from now on; None in a field keeps one.
+            changes: When the search ends, from now on: `iterations`, `patience`, `max_failed_rounds`.
             runner: As in `create`.
             providers: As in `create`.
             cache: The shared cache to use this time, as in `RunConfig`; None: that of the run.
@@ -140,10 +142,11 @@ class Run:
         store, ground, ledger = recording.store, recording.ground, recording.ledger
         with closed_on_error(store):
             require_sealed(store)
-            run = cls(store, ground, ledger, runner=runner, providers=recording.providers, cache=cache)
+            config = config_now(store, changes, cache)
+            run = cls(store, ground, ledger, runner=runner, providers=recording.providers, config=config)
             restore(ledger, run.history, charged_pairs(run.history, run.pairs_per_candidate))
             run.rebuild_summaries()
-            run.note("opened", budget=ledger.limits.model_dump(exclude_defaults=True))
+            run.note("opened", budget=ledger.limits.model_dump(exclude_defaults=True), changes=dict(changes or {}))
             run._reserve.keep()
         return run
 
@@ -383,8 +386,7 @@ class Run:
 
     def _begin(self, round_: R) -> R:
         self._watch.look()
-        self._round = round_
-        self._taken = set()
+        self._round, self._taken = round_, set()
         return round_
 
     def _after_ladder(self, iteration: Iteration) -> Iteration:

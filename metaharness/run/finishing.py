@@ -31,7 +31,7 @@ from metaharness.run.bounds import Warnings, bound_states, raising
 from metaharness.run.evaluating import Evaluating
 from metaharness.run.ground import Ground, in_order
 from metaharness.run.machinery import Machinery
-from metaharness.run.recording import Owning, Recording, closed_on_error, open_recording
+from metaharness.run.recording import Owning, Recording, closed_on_error, config_now, open_recording
 from metaharness.run.summaries import counted_pairs, read_ledger, restore, run_status, write_derived
 from metaharness.scoring.measures import PairRow
 from metaharness.scoring.scoreboard import Iteration
@@ -46,7 +46,7 @@ class Finishing(Owning):
 
     def __init__(self, recording: Recording, runner: CaseRunner | None) -> None:
         self.store = recording.store
-        self.config = self.store.record.config
+        self.config = config_now(self.store)
         self.history = History(self.store)
         self.ledger = recording.ledger
         self.holdout = Holdout(self.store, recording.ground.domain)

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from metaharness.configuration import Budget, RunConfig
 from metaharness.gateway.budget import Ledger
@@ -95,6 +95,21 @@ def bounds_now(store: RunStore) -> Budget:
     for last in store.events("opened"):  # noqa: B007 - the last one is wanted
         pass
     return store.record.config.budget if last is None else Budget.model_validate(last.model_dump().get("budget", {}))
+
+
+def config_now(store: RunStore, changes: Mapping[str, int] | None = None, cache: bool | str | None = None) -> RunConfig:
+    """The configuration, with what sessions since have changed of when the search ends.
+
+    Args:
+        store: The run.
+        changes: Fields that this session changes.
+        cache: The shared cache of this session alone; None: that of the run.
+    """
+    changed: dict[str, Any] = {}
+    for event in store.events("opened"):
+        changed |= event.model_dump().get("changes", {})
+    changed |= changes or {}
+    return store.record.config.model_copy(update=changed | ({} if cache is None else {"cache": cache}))
 
 
 def with_raised(bounds: Budget, raised: Budget | None) -> Budget:

@@ -20,6 +20,7 @@ from metaharness.errors import MetaharnessError, StoreError, UsageError
 from metaharness.history import History
 from metaharness.holdout import read_opening
 from metaharness.run.bounds import bound_states, state_line
+from metaharness.run.recording import config_now
 from metaharness.run.summaries import proposed, read_ledger, run_status
 from metaharness.store import RunStore, TraceIndex, find_run, last_change, list_runs, may_begin
 from metaharness.tools.recordings import Recordings, Writing
@@ -84,7 +85,7 @@ class Known:
     @cached_property
     def budget(self) -> list[str]:
         """A line per bound, and how many candidates were handed in."""
-        config = self.history.record.config
+        config = config_now(self.history.store)
         made = proposed(self.history)
         states = [state_line(state) for state in bound_states(read_ledger(self.history))]
         return [f"candidates: {made} of {config.iterations} handed in", *states]

@@ -213,3 +213,19 @@ async def test_what_was_spent_is_rebuilt_from_the_journal(toy: Toy, tmp_path: Pa
     again = run.spent.model_dump()
     assert {**again, "seconds": 0} == {**spent, "seconds": 0}
     assert again["seconds"] > 0
+
+
+async def test_a_search_that_its_patience_has_ended_goes_on_with_more_of_it_and_keeps_that(
+    toy: Toy, tmp_path: Path
+) -> None:
+    sources = [harness(style, before=f"# {place}") for place, style in enumerate(("other", "other", "other", "good"))]
+    script = ScriptedProposer(proposals_of(*sources))
+    history = await searched(toy.config(iterations=3, patience=1), tmp_path / "runs", script)
+    path = history.store.path
+    assert len(history.closed_rounds) == 3
+    assert await finish(Run.open(path), script) == "1 round brought no new incumbent"
+    assert await finish(Run.open(path, changes={"patience": 5}), script) == "all 3 candidates were proposed"
+    assert await finish(Run.open(path, changes={"iterations": 4}), script) == "all 4 candidates were proposed"
+    async with Run.open(path) as run:
+        assert (run.config.patience, run.config.iterations, run.record.config.iterations) == (5, 4, 3)
+        assert len(run.history) == 5
