@@ -117,10 +117,10 @@ def run(
 @grouped
 def resume(
     run_name: options.RunName = None,
-    *,
     iterations: MoreIterations = None,
     patience: Patience = None,
     max_failed_rounds: MaxFailed = None,
+    *,
     budget: BudgetFlags,
     no_cache: options.NoCache = False,
     root: options.Root = options.DEFAULT_ROOT,
