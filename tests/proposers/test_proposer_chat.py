@@ -119,6 +119,31 @@ async def test_three_rounds_against_a_messages_api_end_with_scored_iterations(
     assert sum(one.usd or 0 for one in records if one) == pytest.approx(totals.usd) != 0
 
 
+async def test_an_endpoint_that_is_busy_refuses_or_is_cut_off_costs_rounds_and_not_the_search(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "for-a-test")
+    good, other, ok = (Reply(text=written(style)) for style in STYLES)
+    replies = [
+        Reply(status=429, headers={"retry-after": "0"}),
+        good,
+        Reply(text="No.", stop_reason="refusal"),
+        other,
+        Reply(text=written(STYLES[2])[:-20], stop_reason="max_tokens"),
+        ok,
+    ]
+    with serve(replies) as server:
+        toy = write_toy(tmp_path / "domain", cases=4)
+        spec = ModelSpec(provider="anthropic", name="writer", base_url=server.url)
+        async with Run.create(config(toy, spec, iterations=3), tmp_path / "runs", name="run") as run:
+            await search(run, open_proposer(run))
+            history = run.history
+    assert [one.state for one in history.iterations[2:]] == ["complete"] * 3
+    assert [one.proposal.round for one in history.iterations[2:]] == [1, 3, 5]
+    assert ["refused to answer" in failures(history)[0], "length" in failures(history)[1]] == [True, True]
+    assert len(server.requests) == len(replies)
+
+
 async def test_three_rounds_with_a_script_come_to_the_same(tmp_path: Path) -> None:
     toy = write_toy(tmp_path / "domain", cases=4)
     script = tmp_path / "writer.jsonl"
