@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -14,7 +13,7 @@ import typer
 from metaharness.cli import options
 from metaharness.cli.app import INTERRUPTED, command
 from metaharness.cli.flags import MaxCalls, MaxCases, MaxTokens, MaxUsd, OfRole, Quiet, budget
-from metaharness.cli.progress import Line, duration, warning_line
+from metaharness.cli.progress import CasesLeft, warning_line
 from metaharness.cli.text import counted, one_line
 
 if TYPE_CHECKING:
@@ -138,42 +137,20 @@ async def run_test(finishing: Finishing, accept_missing: bool, quiet: bool) -> S
     """The test; None when it was interrupted."""
     from metaharness.cli.signals import until_signal
 
-    finishing.listener = display = _Display(finishing, quiet=quiet)
+    finishing.listener = display = _Display("test", lambda: finishing.spent, quiet=quiet)
     return await until_signal(finishing, partial(finishing.run, accept_missing=accept_missing), display.line.clear)
 
 
-class _Display:
-    """Cases done, rate, time left and cost, on a terminal."""
-
-    def __init__(self, finishing: Finishing, *, quiet: bool) -> None:
-        self.line = Line(quiet=quiet)
-        self._finishing = finishing
-        self._started = time.monotonic()
-        self._name = ""
-        self._left = 0
-        self._done = 0
+class _Display(CasesLeft):
+    """The test candidate by candidate, on a terminal."""
 
     def __call__(self, kind: str, fields: Mapping[str, Any]) -> None:
         if kind == "evaluating":
-            self._name, self._left = f"{fields['iteration']:03d} {one_line(fields['name'])}", fields["cases"]
+            self.begin(f"{fields['iteration']:03d} {one_line(fields['name'])}", fields["cases"])
         elif kind == "budget_warned":
             self.line.say(warning_line(fields))
         else:
-            self._done += 1
-            self._left -= 1
-            self.line.show(self._text)
-
-    def _text(self) -> list[str]:
-        rate = self._done / max(time.monotonic() - self._started, 1e-9)
-        spent = self._finishing.spent
-        parts = [
-            "test",
-            self._name,
-            f"{self._left} cases left",
-            f"{rate:.1f}/s",
-            f"about {duration(self._left / rate)}",
-        ]
-        return [*parts, f"{spent.calls:,} calls", f"${spent.usd:.4f}"]
+            self.ended()
 
 
 def result_text(result: SealedResult, objectives: Sequence[ObjectiveRecord]) -> str:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from metaharness.cli.text import numbered, one_line, sandbox_line
 
 if TYPE_CHECKING:
+    from metaharness.records import Spent
     from metaharness.run import Run
 
 REFRESH_SECONDS = 0.1
@@ -200,3 +201,35 @@ def _warning(kind: str, fields: Mapping[str, Any]) -> str | None:
     if kind == "proposer_failed":
         return f"the proposer failed in round {fields['round']}: {one_line(fields['error'])}"
     return None
+
+
+class CasesLeft:
+    """What is evaluated, cases left, rate, time left and cost, in one line on a terminal."""
+
+    def __init__(self, what: str, spent: Callable[[], Spent], *, quiet: bool = False) -> None:
+        """Name the work, and what tells its cost."""
+        self.line = Line(quiet=quiet)
+        self._what = what
+        self._spent = spent
+        self._started = time.monotonic()
+        self._name = ""
+        self._left = 0
+        self._done = 0
+
+    def begin(self, name: str, cases: int) -> None:
+        """A candidate is evaluated on so many cases."""
+        self._name, self._left = name, cases
+        self.line.show(self._text, at_once=True)
+
+    def ended(self) -> None:
+        """One case of it has ended."""
+        self._done += 1
+        self._left -= 1
+        self.line.show(self._text)
+
+    def _text(self) -> list[str]:
+        rate = self._done / max(time.monotonic() - self._started, 1e-9)
+        spent = self._spent()
+        left = f"about {duration(self._left / rate)}" if rate else ""
+        parts = [self._what, self._name, f"{self._left} cases left", f"{rate:.1f}/s", left]
+        return [part for part in [*parts, f"{spent.calls:,} calls", f"${spent.usd:.4f}"] if part]

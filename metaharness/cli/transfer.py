@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import sys
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,7 +13,7 @@ import typer
 from metaharness.cli import options
 from metaharness.cli.app import INTERRUPTED
 from metaharness.cli.flags import budget
-from metaharness.cli.progress import Line, duration
+from metaharness.cli.progress import CasesLeft
 from metaharness.cli.text import counted, one_line, sandbox_line
 
 if TYPE_CHECKING:
@@ -142,17 +141,12 @@ async def _until_signal(transfer: Transfer) -> list[TransferScore] | None:
     return await until_signal(transfer, transfer.run, display.line.clear)
 
 
-class _Display:
-    """Cell, cases left, rate, time left and cost, on a terminal."""
+class _Display(CasesLeft):
+    """The grid cell by cell, on a terminal."""
 
     def __init__(self, transfer: Transfer) -> None:
-        self.line = Line()
-        self._transfer = transfer
-        self._started = time.monotonic()
+        super().__init__("evaluate", lambda: transfer.spent)
         self._told: set[str] = set()
-        self._name = ""
-        self._left = 0
-        self._done = 0
 
     def __call__(self, kind: str, fields: Mapping[str, Any]) -> None:
         if kind == "sandbox":
@@ -161,20 +155,9 @@ class _Display:
                 self.line.say(sandbox_line(fields["told"]))
         elif kind == "evaluating":
             where = "" if fields["data"] is None else f" on {Path(fields['data']).name}"
-            self._name = f"{fields['iteration']:03d} {one_line(fields['model'])}{where}"
-            self._left = fields["cases"]
-            self.line.show(self._text, at_once=True)
+            self.begin(f"{fields['iteration']:03d} {one_line(fields['model'])}{where}", fields["cases"])
         else:
-            self._done += 1
-            self._left -= 1
-            self.line.show(self._text)
-
-    def _text(self) -> list[str]:
-        rate = self._done / max(time.monotonic() - self._started, 1e-9)
-        spent = self._transfer.spent
-        left = f"about {duration(self._left / rate)}" if rate else ""
-        parts = ["evaluate", self._name, f"{self._left} cases left", f"{rate:.1f}/s", left]
-        return [part for part in [*parts, f"{spent.calls:,} calls", f"${spent.usd:.4f}"] if part]
+            self.ended()
 
 
 def _page(transfer: Transfer, scores: Sequence[TransferScore]) -> dict[str, Any]:

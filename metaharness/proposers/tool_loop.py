@@ -76,8 +76,8 @@ def _model(config: RunConfig) -> ModelSpec:
         what = "names none" if spec is None else f"names {spec.id}"
         raise UsageError(
             f"the proposer tool-loop needs a model behind the Anthropic Messages API; the configuration {what}",
-            hint="name it as the model of the role proposer: anthropic:NAME, and the base URL where it is not "
-            "Anthropic's own, such as https://api.moonshot.ai/anthropic",
+            hint="name it: --proposer-model anthropic:NAME, with --proposer-base-url where it is not Anthropic's own, "
+            "such as https://api.moonshot.ai/anthropic",
         )
     return spec
 
